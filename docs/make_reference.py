@@ -1,0 +1,100 @@
+"""Write docs/reference from the declarations that the program itself uses; a test fails when the pages are stale."""
+
+from __future__ import annotations
+
+import argparse
+from importlib import import_module
+from itertools import groupby
+from pathlib import Path
+
+from tinyforge.cli import COMMANDS
+from tinyforge.config import options
+
+REFERENCE = Path(__file__).parent / "reference"
+_MADE_BY = "<!-- Written by `make docs`; change the program, not this page. -->"
+
+EXIT_CODES = {
+    0: "done",
+    1: "it went wrong in a way that is not about your input",
+    2: "your input or the way of calling cannot be used; the line says which and what to do",
+    3: "the work is done, and a quality gate that you asked for refused the result",
+    130: "stopped with Ctrl-C; the same command continues",
+}
+
+
+def pages() -> dict[str, str]:
+    """File name -> content of every page."""
+    return {"cli.md": _commands(), "configuration.md": _configuration()}
+
+
+def _commands() -> str:
+    parts = [_MADE_BY, "# The command line", "`tinyforge COMMAND --help` says the same in the terminal."]
+    parts += [_command(name, summary) for name, summary in COMMANDS.items()]
+    codes = [f"| {code} | {meaning} |" for code, meaning in EXIT_CODES.items()]
+    parts += ["## Exit codes", "\n".join(["| Code | Meaning |", "|---|---|", *codes])]
+    return "\n\n".join(parts) + "\n"
+
+
+def _command(name: str, summary: str) -> str:
+    # Read from the parser's actions: argparse words its help text differently from one Python to the next.
+    parser = argparse.ArgumentParser(prog=f"tinyforge {name}", add_help=False)
+    import_module(f"tinyforge.cli.{name}").add_arguments(parser)
+    actions = parser._actions
+    usage = " ".join([f"tinyforge {name}", *map(_usage, sorted(actions, key=lambda a: bool(a.option_strings)))])
+    rows = [f"| `{_shown(action)}` | {action.help or ''} |" for action in actions]
+    parts = [f"## tinyforge {name}", f"{summary[0].upper()}{summary[1:]}.", f"```\n{usage}\n```"]
+    if rows:
+        parts.append("\n".join(["| Argument | Meaning |", "|---|---|", *rows]))
+    if any("--set" in action.option_strings for action in actions):
+        parts.append("The keys for `--set` and `--config` are in [configuration.md](configuration.md).")
+    return "\n\n".join(parts)
+
+
+def _metavar(action: argparse.Action) -> str:
+    if action.choices is not None:
+        return "{" + ",".join(map(str, action.choices)) + "}"
+    return str(action.metavar or action.dest.upper())
+
+
+def _shown(action: argparse.Action) -> str:
+    """The argument as it is typed: ``SOURCE`` or ``--out DIR``."""
+    if not action.option_strings:
+        return _metavar(action)
+    flag = ", ".join(action.option_strings)
+    return flag if action.nargs == 0 else f"{flag} {_metavar(action)}"
+
+
+def _usage(action: argparse.Action) -> str:
+    if action.option_strings:
+        return _shown(action) if action.required else f"[{_shown(action)}]"
+    shown = _metavar(action)
+    return {"+": f"{shown}...", "?": f"[{shown}]", "*": f"[{shown}...]"}.get(str(action.nargs), shown)
+
+
+def _configuration() -> str:
+    parts = [
+        _MADE_BY,
+        "# Configuration",
+        "Every option, its type and its default. Set one with `--set train.epochs=3`, or several in a recipe (YAML) "
+        "given with `--config`. Later wins: defaults, recipe, `--set`. An unknown key is an error that names the "
+        "nearest valid one. What a run used is saved in its `config.json`.",
+    ]
+    for section, rows in groupby(options(), key=lambda row: row[0].rpartition(".")[0]):
+        parts.append(f"## {section or 'general'}")
+        lines = ["| Option | Type | Default | Meaning |", "|---|---|---|---|"]
+        for key, kind, default, help_text in rows:
+            shown = kind.replace("|", "\\|")
+            lines.append(f"| `{key}` | {shown} | `{default}` | {help_text} |")
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts) + "\n"
+
+
+def main() -> None:
+    REFERENCE.mkdir(exist_ok=True)
+    for name, content in pages().items():
+        (REFERENCE / name).write_text(content, encoding="utf-8")
+        print(f"wrote {REFERENCE / name}")
+
+
+if __name__ == "__main__":
+    main()

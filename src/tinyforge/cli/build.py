@@ -1,0 +1,69 @@
+"""``tinyforge build SOURCE... --out DIR``: the main job."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tinyforge.cli.common import Screen, add_config_arguments, clock, config_from, print_json
+from tinyforge.config import Config
+
+LABELS = {
+    "documents": "reading the sources",
+    "examples": "writing grounded questions and answers",
+    "index": "indexing for retrieval",
+    "dataset": "splitting by fact",
+    "train": "fine-tuning",
+    "evaluate": "asking the held-out questions",
+}
+SECTIONS = ("seed", "base", "trust_remote_code", "ingest", "synthesize", "dataset", "train", "retrieve", "evaluate")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("sources", nargs="+", metavar="SOURCE", help="files or folders: .md .txt .html .pdf .docx")
+    parser.add_argument("--out", required=True, metavar="DIR", help="the run folder to make, or to continue")
+    parser.add_argument("--base", metavar="BASE", help="tiny (embedded), a model folder, or a hub id")
+    add_config_arguments(parser, SECTIONS)
+
+
+def run(args: argparse.Namespace) -> int:
+    command = shlex.join(["tinyforge", *sys.argv[1:]])
+    report = run_build(args.sources, args.out, config_from(args), command)
+    if args.json:
+        print_json({"out": str(args.out), **{key: report[key] for key in ("verdict", "choice", "scores", "recall")}})
+        return 0
+    show_result(report, args.out)
+    return 0
+
+
+def run_build(sources: Sequence[str | Path], out: str | Path, config: Config, command: str) -> dict[str, Any]:
+    """Build with progress on standard error; returns the report."""
+    from tinyforge.pipeline.build import Watch, build
+
+    screen = Screen(LABELS)
+    began = time.monotonic()
+    try:
+        report = build(sources, out, config, Watch(screen.say, screen.on_status, screen.count), command)
+    finally:
+        screen.close()
+    screen.say("", f"done in {clock(time.monotonic() - began)}")
+    return report
+
+
+def show_result(report: dict[str, Any], out: str | Path) -> None:
+    """The table, the verdict, and what to type next, on standard output."""
+    from rich.console import Console
+
+    from tinyforge.evaluate.table import terminal_table
+
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 80)
+    console.print()
+    console.print(terminal_table(report))
+    console.print(f"\n{report['verdict']}\n", markup=False)
+    console.print(f"Report:  {Path(out) / 'report.html'}", markup=False, soft_wrap=True)
+    console.print(f"Talk:    tinyforge chat {shlex.quote(str(out))}", markup=False, soft_wrap=True)

@@ -1,0 +1,130 @@
+"""What several commands share: the options of the configuration, and how progress looks."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from tinyforge.config import Config, load_config, options
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from tinyforge.train.loop import Status
+
+
+def describe_options(sections: tuple[str, ...]) -> str:
+    """The options of these sections as help text, straight from their declaration."""
+    import textwrap
+
+    lines = ["options for --set KEY=VALUE and --config:"]
+    for key, kind, default, help_text in options():
+        if key.split(".")[0] in sections:
+            shown = "''" if default == "" else default
+            lines.append(f"  {key} ({kind}, default {shown})")
+            lines += textwrap.wrap(help_text, 92, initial_indent="      ", subsequent_indent="      ")
+    return "\n".join(lines)
+
+
+def add_config_arguments(parser: argparse.ArgumentParser, sections: tuple[str, ...]) -> None:
+    parser.add_argument("--config", metavar="RECIPE.yaml", help="a recipe: options in a YAML file")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="settings", help="set one option; repeatable"
+    )
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.epilog = describe_options(sections)
+
+
+def config_from(args: argparse.Namespace) -> Config:
+    settings = list(args.settings)
+    if getattr(args, "base", None):
+        settings.append(f"base={args.base}")
+    return load_config(args.config, settings)
+
+
+def clock(seconds: float) -> str:
+    minutes, rest = divmod(round(max(0.0, seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def describe_status(status: Status) -> str:
+    """One line of training progress."""
+    parts = [f"step {status.step}/{status.total}", f"loss {status.loss:.3f}"]
+    if status.dev_loss is not None:
+        parts.append(f"dev {status.dev_loss:.3f}")
+    parts += [
+        f"{status.tokens_per_second:,.0f} tok/s",
+        f"{status.memory_mb:,.0f} MB",
+        f"{clock(status.eta_seconds)} left",
+    ]
+    return " · ".join(parts)
+
+
+class Screen:
+    """Progress on standard error: live bars on a terminal, a line now and then elsewhere.
+
+    Standard output is left to the result, so that it can be piped.
+    """
+
+    def __init__(self, labels: dict[str, str]) -> None:
+        from rich.console import Console
+
+        self.console = Console(stderr=True, highlight=False)
+        self._labels = labels
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        self._spoke = 0.0
+        self._dev: float | None = None
+
+    def say(self, stage: str, note: str) -> None:
+        """A stage begins (empty note), or has something to tell."""
+        if note:
+            self.console.print(f"  {note}", markup=False)
+            return
+        self.close()
+        self.console.print(f"[bold cyan]▸[/] {self._labels.get(stage, stage)}")
+
+    def on_status(self, status: Status) -> None:
+        self._dev = status.dev_loss if status.dev_loss is not None else self._dev
+        line = describe_status(status)
+        if status.dev_loss is None and self._dev is not None:
+            line = line.replace(" · ", f" · dev {self._dev:.3f} · ", 2).replace(f" · dev {self._dev:.3f} · ", " · ", 1)
+        self.count("training", status.step, status.total, line)
+
+    def count(self, name: str, done: int, total: int, text: str = "") -> None:
+        """``done`` of ``total`` things are finished."""
+        if not self.console.is_terminal:
+            if done == total or time.monotonic() - self._spoke > 10:
+                self._spoke = time.monotonic()
+                self.console.print(f"  {text or f'{name} {done}/{total}'}", markup=False)
+            return
+        bar, task = self._ensure_bar()
+        bar.update(task, completed=done, total=total, description=text or f"{name} {done}/{total}")
+        if done >= total:
+            self.close()
+
+    def _ensure_bar(self) -> tuple[Any, Any]:
+        if self._bar is None or self._task is None:
+            from rich.progress import BarColumn, Progress, TextColumn
+
+            self._bar = Progress(
+                TextColumn(" "), BarColumn(24), TextColumn("{task.description}", markup=False), console=self.console
+            )
+            self._bar.start()
+            self._task = self._bar.add_task("")
+        return self._bar, self._task
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        self._bar = self._task = None
+
+
+def print_json(data: Any) -> None:
+    import json
+
+    json.dump(data, sys.stdout, ensure_ascii=False, indent=1)
+    print()

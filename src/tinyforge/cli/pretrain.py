@@ -1,0 +1,36 @@
+"""``tinyforge pretrain CORPUS... --out RUN``: a base model from scratch."""
+
+from __future__ import annotations
+
+import argparse
+
+from tinyforge.cli.common import Screen, add_config_arguments, config_from, print_json
+
+LABELS = {
+    "corpus": "reading the corpus, dropping duplicates",
+    "tokens": "training the tokenizer, tokenising",
+    "train": "training from scratch",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("corpus", nargs="+", metavar="CORPUS", help="folders of text, JSONL (.gz, .zst) or Parquet")
+    parser.add_argument("--out", required=True, metavar="RUN", help="the folder to make")
+    add_config_arguments(parser, ("seed", "pretrain", "train"))
+
+
+def run(args: argparse.Namespace) -> int:
+    from tinyforge.pipeline.pretrain import pretrain
+
+    screen = Screen(LABELS)
+    try:
+        summary = pretrain(args.corpus, args.out, config_from(args), screen.say, screen.on_status)
+    finally:
+        screen.close()
+    if args.json:
+        print_json(summary)
+        return 0
+    print(f"{summary['parameters']:,} parameters after {summary['tokens']:,} tokens:", end=" ")
+    print(f"{summary['validation_bits_per_byte']:.3f} bits per byte on held-out documents.")
+    print(f"Use it: tinyforge build SOURCE --out DIR --base {args.out}/model")
+    return 0

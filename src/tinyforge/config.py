@@ -1,0 +1,228 @@
+"""The configuration of a run: every option is declared here once, with its default, its limits and its help.
+
+The command line's help, `tinyforge config`, the strictness of recipes and the copy saved in each run all come from
+these classes. Later wins: defaults, then the recipe (YAML), then ``--set section.key=value``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from tinyforge.errors import InputError
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, protected_namespaces=())
+
+
+class IngestConfig(_Section):
+    max_file_mb: float = Field(50.0, gt=0, description="Files larger than this many megabytes are refused, by name.")
+
+
+class SynthesizeConfig(_Section):
+    wordings: int = Field(16, ge=5, le=64, description="Question wordings made for each fact.")
+    max_answer_characters: int = Field(320, ge=40, description="Answers longer than this are not taken as facts.")
+    facts_per_section: int = Field(4, ge=1, description="At most this many facts from one section.")
+
+
+class DatasetConfig(_Section):
+    test_fraction: float = Field(0.12, gt=0, lt=0.5, description="Share of fact clusters that are never trained on.")
+    dev_fraction: float = Field(0.06, gt=0, lt=0.5, description="Share of fact clusters kept for choosing checkpoints.")
+    held_out_wordings: int = Field(2, ge=1, description="Wordings of each trained fact kept for the wordings test.")
+    reading_share: float = Field(
+        0.25, ge=0, le=1, description="Share of training questions that also appear with retrieved passages."
+    )
+    max_length: int = Field(1024, ge=64, description="Longest example in tokens.")
+
+
+class TrainConfig(_Section):
+    method: Literal["auto", "full", "lora"] = Field(
+        "auto", description="What is trained: every weight (full) or adapters (lora); auto takes full up to 100M."
+    )
+    epochs: float = Field(7.0, gt=0, description="Passes over the training examples.")
+    max_steps: int = Field(0, ge=0, description="Stop after this many optimizer steps; 0 means no limit.")
+    learning_rate: float = Field(0.0, ge=0, description="Peak learning rate; 0 chooses one for the method.")
+    optimizer: Literal["adamw", "muon"] = Field(
+        "adamw", description="muon applies to hidden matrices; the rest always use AdamW."
+    )
+    muon_learning_rate: float = Field(0.02, gt=0, description="Peak learning rate of the matrices under muon.")
+    weight_decay: float = Field(0.01, ge=0, description="Decoupled weight decay, on matrices only.")
+    max_gradient_norm: float = Field(1.0, gt=0, description="Gradients are clipped to this global norm.")
+    schedule: Literal["linear", "cosine", "wsd"] = Field(
+        "linear", description="After the warm-up: linear or cosine to zero, or stable then decay (wsd)."
+    )
+    warmup_fraction: float = Field(0.05, ge=0, lt=1, description="Share of the steps spent warming up.")
+    decay_fraction: float = Field(0.2, gt=0, le=1, description="Share of the steps that decay, under wsd.")
+    batch_tokens: int = Field(2048, ge=32, description="Tokens per micro-batch, padding included.")
+    accumulation: int = Field(1, ge=1, description="Micro-batches per optimizer step.")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="Compute precision; auto probes whether bf16 is faster on this machine."
+    )
+    threads: int = Field(0, ge=0, description="CPU threads; 0 takes every core. Exact resume needs the same number.")
+    evaluations: int = Field(12, ge=1, description="How often the dev loss is measured over the run.")
+    patience: int = Field(4, ge=1, description="Stop after this many dev measurements without improvement.")
+    checkpoint_seconds: float = Field(20.0, gt=0, description="Seconds between checkpoints (also at each dev loss).")
+    lora_rank: int = Field(16, ge=1, description="Rank of the LoRA matrices.")
+    lora_alpha: float = Field(32.0, gt=0, description="LoRA scale: updates are multiplied by alpha / rank.")
+    lora_dropout: float = Field(0.0, ge=0, lt=1, description="Dropout before the LoRA matrices.")
+
+
+class RetrieveConfig(_Section):
+    embedding_model: str = Field("minilm", description="minilm (offline all-MiniLM-L6-v2), a folder, or a hub id.")
+    passage_characters: int = Field(900, ge=200, description="Sections are cut into passages of about this length.")
+    passages: int = Field(3, ge=1, le=10, description="Passages given to the model with a question.")
+
+
+class EvaluateConfig(_Section):
+    max_questions: int = Field(150, ge=10, description="Most questions asked from each held-out set.")
+    max_new_tokens: int = Field(96, ge=8, description="Longest generated answer in tokens.")
+    resamples: int = Field(2000, ge=200, description="Bootstrap resamples behind each interval.")
+
+
+class PretrainConfig(_Section):
+    vocabulary: int = Field(8192, ge=512, description="Tokens in the byte-level BPE vocabulary.")
+    hidden: int = Field(256, ge=16, description="Width of the model.")
+    layers: int = Field(8, ge=1, description="Transformer blocks.")
+    heads: int = Field(8, ge=1, description="Query heads.")
+    kv_heads: int = Field(4, ge=1, description="Key and value heads (grouped-query attention).")
+    intermediate: int = Field(704, ge=16, description="Width of the MLP.")
+    context: int = Field(2048, ge=64, description="Longest sequence the model accepts, in tokens.")
+    sequence: int = Field(1024, ge=32, description="Longest sequence trained on, in tokens.")
+    validation_fraction: float = Field(0.005, gt=0, lt=0.5, description="Share of documents held out.")
+    tokens: int = Field(0, ge=0, description="Train on this many tokens; 0 uses train.epochs instead.")
+    near_duplicate: float = Field(0.8, gt=0, le=1, description="Documents this similar (MinHash Jaccard) are dropped.")
+
+
+class Config(_Section):
+    seed: int = Field(42, ge=0, description="Seed of every random choice.")
+    base: str = Field("tiny", description="Base model: tiny (embedded), a folder, or a hub id.")
+    trust_remote_code: bool = Field(False, description="Run code that a hub model brings. Only from the command line.")
+    ingest: IngestConfig = IngestConfig()  # type: ignore[call-arg]
+    synthesize: SynthesizeConfig = SynthesizeConfig()  # type: ignore[call-arg]
+    dataset: DatasetConfig = DatasetConfig()  # type: ignore[call-arg]
+    train: TrainConfig = TrainConfig()  # type: ignore[call-arg]
+    retrieve: RetrieveConfig = RetrieveConfig()  # type: ignore[call-arg]
+    evaluate: EvaluateConfig = EvaluateConfig()  # type: ignore[call-arg]
+    pretrain: PretrainConfig = PretrainConfig()  # type: ignore[call-arg]
+
+
+def options() -> Iterator[tuple[str, str, Any, str]]:
+    """Every option as ``(key, type, default, help)``, in the order of declaration."""
+
+    def walk(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, Any, str]]:
+        for name, field in model.model_fields.items():
+            if isinstance(field.default, BaseModel):
+                yield from walk(type(field.default), f"{prefix}{name}.")
+            else:
+                kind = getattr(field.annotation, "__args__", None)
+                shown = " | ".join(map(str, kind)) if kind else getattr(field.annotation, "__name__", "?")
+                yield f"{prefix}{name}", shown, field.default, field.description or ""
+
+    return walk(Config, "")
+
+
+def _nearest(key: str) -> str:
+    known = [name for name, *_ in options()]
+    sections = sorted({name.split(".")[0] for name in known if "." in name})
+    close = difflib.get_close_matches(key, known + sections, 1, 0.5)
+    if not close:
+        # A right name in the wrong section is as common as a misspelt one.
+        last = {name.rsplit(".", 1)[-1]: name for name in known}
+        close = [last[m] for m in difflib.get_close_matches(key.rsplit(".", 1)[-1], list(last), 1, 0.6)]
+    return f"Did you mean {close[0]}?" if close else "See `tinyforge config` for every option."
+
+
+def _line_of(text: str, location: tuple[str | int, ...]) -> int:
+    """The 1-based line of a key in a YAML text (1 when it cannot be found)."""
+    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    line = 1
+    for part in location:
+        if not isinstance(node, yaml.MappingNode):
+            break
+        for key_node, value_node in node.value:
+            if key_node.value == part:
+                line, node = key_node.start_mark.line + 1, value_node
+                break
+    return line
+
+
+def _read_recipe(path: Path) -> tuple[dict[str, Any], str]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        data = yaml.safe_load(text) or {}
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such recipe.", "Give --config a YAML file.") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: not readable as YAML ({' '.join(str(error).split())}).") from error
+    if not isinstance(data, dict):
+        raise InputError(f"{path}:1: a recipe is a mapping of option names to values.")
+    return data, text
+
+
+def _assign(data: dict[str, Any], setting: str) -> str:
+    key, equals, value = setting.partition("=")
+    if not equals:
+        raise InputError(f"--set {setting}: expected KEY=VALUE.", "For example: --set train.epochs=3")
+    place = data
+    *sections, last = key.split(".")
+    for section in sections:
+        nested = place.setdefault(section, {})
+        if not isinstance(nested, dict):
+            raise InputError(f"--set {setting}: {section} is not a section.", _nearest(key))
+        place = nested
+    try:
+        place[last] = yaml.safe_load(value) if value else ""
+    except yaml.YAMLError:
+        raise InputError(f"--set {setting}: the value is not YAML.", f"Quote it: --set '{key}=\"...\"'") from None
+    return key
+
+
+def _coerce(data: dict[str, Any], model: type[BaseModel]) -> dict[str, Any]:
+    """YAML reads ``3`` as an integer and ``1e-3`` as text; both are fine where a float is declared."""
+    result: dict[str, Any] = {}
+    for name, value in data.items():
+        field = model.model_fields.get(name)
+        result[name] = value
+        if field is not None and isinstance(field.default, BaseModel) and isinstance(value, dict):
+            result[name] = _coerce(value, type(field.default))
+        elif field is not None and field.annotation is float and type(value) in (int, str):
+            with contextlib.suppress(ValueError):  # the validator names the key and the value
+                result[name] = float(value)
+    return result
+
+
+def load_config(recipe: str | Path | None = None, settings: list[str] | None = None) -> Config:
+    """The resolved configuration.
+
+    Raises InputError naming the file, line and nearest valid key for an unknown key, and the limit for a bad value.
+    """
+    data: dict[str, Any] = {}
+    text = ""
+    if recipe is not None:
+        data, text = _read_recipe(Path(recipe))
+        if data.get("trust_remote_code"):
+            raise InputError(
+                f"{recipe}:{_line_of(text, ('trust_remote_code',))}: a recipe cannot switch on trust_remote_code.",
+                "Say --set trust_remote_code=true on the command line.",
+            )
+    from_command_line = {_assign(data, setting) for setting in settings or []}
+    try:
+        return Config.model_validate(_coerce(data, Config))
+    except ValidationError as failure:
+        first = failure.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        in_recipe = text and key not in from_command_line
+        place = f"{recipe}:{_line_of(text, first['loc'])}" if in_recipe else "--set"
+        if first["type"] == "extra_forbidden":
+            raise InputError(f"{place}: unknown option {key!r}.", _nearest(key)) from None
+        raise InputError(
+            f"{place}: {key} = {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}.",
+            "See `tinyforge config` for every option.",
+        ) from None

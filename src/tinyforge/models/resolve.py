@@ -1,0 +1,106 @@
+"""From the name of a base to a folder of weights: the embedded one, a local folder, or the hub's cache."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tinyforge.errors import InputError
+from tinyforge.run import hash_file, hash_json
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+EMBEDDED = {"tiny": Path(__file__).parent / "base" / "tiny"}
+
+
+@dataclass(frozen=True)
+class Base:
+    """A resolved base: ``name`` as asked for, ``folder`` with its files, ``hash`` of its weights and tokenizer."""
+
+    name: str
+    folder: Path
+    hash: str
+
+
+def _hash_weights(folder: Path) -> str:
+    files = sorted(p for p in folder.iterdir() if p.is_file() and p.suffix in (".safetensors", ".json", ".jinja"))
+    return hash_json([[p.name, hash_file(p)] for p in files])
+
+
+def resolve(name: str) -> Base:
+    """Find the base ``name``. Raises InputError, naming what is known, when there is none or it cannot be fetched."""
+    if name in EMBEDDED:
+        return Base(name, EMBEDDED[name], _hash_weights(EMBEDDED[name]))
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return _local(name, folder)
+    if name.startswith((".", "/", "~")) or name.count("/") != 1:
+        known = ", ".join(EMBEDDED)
+        raise InputError(
+            f"unknown base {name!r}.", f"Use {known}, a folder with a model, or a hub id such as org/name."
+        )
+    return _from_hub(name)
+
+
+def _local(name: str, folder: Path) -> Base:
+    if (folder / "model" / "config.json").is_file():  # a run: its model is what is meant
+        folder = folder / "model"
+    if not (folder / "config.json").is_file():
+        raise InputError(f"{folder}: holds no model (no config.json).", "Give a transformers model folder.")
+    if not list(folder.glob("*.safetensors")):
+        raise InputError(f"{folder}: holds no .safetensors weights.", "TinyForge never loads pickled weights.")
+    return Base(name, folder, _hash_weights(folder))
+
+
+def _from_hub(name: str) -> Base:
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    wanted = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]
+    try:
+        folder = Path(snapshot_download(name, allow_patterns=wanted))
+    except RepositoryNotFoundError:
+        raise InputError(f"unknown base {name!r}: the hub has no such model (or it is private).") from None
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise InputError(
+            f"base {name!r} is not in the local cache and the hub cannot be reached ({type(error).__name__}).",
+            "Use --base tiny, which needs no network, or a local folder; or go online once to fetch it.",
+        ) from error
+    return _local(name, folder)
+
+
+def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
+    """The tokenizer of a base, with a chat template (TinyForge's own when it brings none) and a padding token."""
+    from transformers import AutoTokenizer
+
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    if tokenizer.chat_template is None:
+        tokenizer.chat_template = _plain_template(tokenizer.eos_token or "")
+    if tokenizer.pad_token_id is None:
+        # Harmless here: rows are padded on the right, never learned, and the stop token's own place is labelled.
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def _plain_template(end: str) -> str:
+    return (
+        "{% for message in messages %}{{ message['role'] | capitalize }}: {{ message['content'] }}"
+        "{% if message['role'] == 'assistant' %}" + end + "{% endif %}\n{% endfor %}"
+        "{% if add_generation_prompt %}Assistant: {% endif %}"
+    )
+
+
+def load_model(folder: Path, precision: str, trust_remote_code: bool = False) -> PreTrainedModel:
+    """The causal language model in ``folder`` with weights in ``precision`` (fp32 or bf16)."""
+    from transformers import AutoModelForCausalLM
+
+    from tinyforge.models.machine import torch_dtype
+
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch_dtype(precision), use_safetensors=True, trust_remote_code=trust_remote_code
+    )
+    return model

@@ -1,0 +1,178 @@
+"""A corpus into a base model: tokenizer, token store, training from scratch, a plain transformers folder."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from tinyforge.config import Config
+from tinyforge.errors import InputError
+from tinyforge.pipeline.stages import Job
+from tinyforge.records import content_id
+from tinyforge.run import Run, hash_file, hash_json, write_folder_atomic, write_json, write_jsonl
+
+TOKENIZER_CHARACTERS = 40_000_000  # more text changes an 8k vocabulary little and costs minutes
+
+
+def _held_out(name: str, text: str, fraction: float) -> bool:
+    return int(content_id(name, text), 16) % 10_000 < fraction * 10_000
+
+
+def pretrain(
+    sources: Sequence[str | Path],
+    out: str | Path,
+    config: Config,
+    say: Callable[[str, str], None],
+    on_status: Callable[[Any], None],
+) -> dict[str, Any]:
+    """Train a base model from scratch on ``sources``; returns the summary that is also in the run.
+
+    The result is ``out/model``: a folder that ``AutoModelForCausalLM.from_pretrained`` loads with no custom code.
+    """
+    run = Run.create(out, "pretrain")
+    with run.lock():
+        write_json(run.path("config.json"), config.model_dump())
+        job = Job(run, say)
+        corpus = _corpus_stage(job, sources, config)
+        tokens = _token_stage(job, corpus, config)
+        return _train_stage(job, tokens, config, on_status)
+
+
+def _corpus_key(sources: Sequence[str | Path]) -> list[list[str]]:
+    files = []
+    for source in map(Path, sources):
+        if not source.exists():
+            raise InputError(f"{source}: no such file or folder.")
+        found = sorted(p for p in source.rglob("*") if p.is_file()) if source.is_dir() else [source]
+        files += [[str(p), hash_file(p)] for p in found]
+    return files
+
+
+def _corpus_stage(job: Job, sources: Sequence[str | Path], config: Config) -> dict[str, Any]:
+    from tinyforge.dataset.corpus import CorpusReport, deduplicate, read_texts
+
+    def work(key: str) -> dict[str, Any]:
+        report = CorpusReport()
+        unique = deduplicate(read_texts(sources), config.pretrain.near_duplicate, report, config.seed)
+        write_jsonl(job.run.path("corpus.jsonl"), ({"name": n, "text": t} for n, t in unique))
+        return {"key": key, **report.to_json()}
+
+    return job.stage("corpus", [_corpus_key(sources), config.pretrain.near_duplicate, config.seed], work)
+
+
+def _texts(run: Run, config: Config, held_out: bool) -> Iterator[str]:
+    with open(run.path("corpus.jsonl"), encoding="utf-8") as handle:  # noqa: PTH123
+        for line in handle:
+            row = json.loads(line)
+            if _held_out(row["name"], row["text"], config.pretrain.validation_fraction) == held_out:
+                yield row["text"]
+
+
+def _first_characters(texts: Iterator[str], limit: int) -> Iterator[str]:
+    sizes = itertools.count()
+    total = 0
+    for text, _ in zip(texts, sizes, strict=False):
+        yield text
+        total += len(text)
+        if total > limit:
+            return
+
+
+def _token_stage(job: Job, corpus: dict[str, Any], config: Config) -> dict[str, Any]:
+    from tinyforge.dataset.corpus import write_store
+    from tinyforge.models.tokenizer import train_tokenizer
+
+    settings = config.pretrain
+    inputs = [corpus["key"], settings.vocabulary, settings.context, settings.validation_fraction]
+
+    def work(key: str) -> dict[str, Any]:
+        sample = _first_characters(_texts(job.run, config, False), TOKENIZER_CHARACTERS)
+        tokenizer = train_tokenizer(sample, settings.vocabulary, settings.context)
+        write_folder_atomic(job.run.path("tokenizer"), lambda folder: tokenizer.save_pretrained(folder) and None)
+        counts = {}
+        for name, held_out in (("train", False), ("validation", True)):
+            write_store(job.run.path("tokens", name), _texts(job.run, config, held_out), tokenizer)
+            counts[name] = json.loads(job.run.path("tokens", name, "meta.json").read_text())
+        if not counts["validation"]["documents"]:
+            raise InputError(
+                "No document was held out for validation.", "Raise pretrain.validation_fraction or add documents."
+            )
+        return {"key": key, **counts}
+
+    return job.stage("tokens", inputs, work)
+
+
+def _train_stage(job: Job, tokens: dict[str, Any], config: Config, on_status: Callable[[Any], None]) -> dict[str, Any]:
+    shape = config.pretrain.model_dump(exclude={"tokens", "near_duplicate"})
+    training = config.train.model_dump(exclude={"checkpoint_seconds"})
+    inputs = [tokens["key"], shape, config.pretrain.tokens, training, config.seed]
+    return job.stage("train", inputs, lambda key: _train(job, key, config, on_status))
+
+
+def _train(job: Job, key: str, config: Config, on_status: Callable[[Any], None]) -> dict[str, Any]:
+    import torch
+    from transformers import AutoTokenizer
+
+    from tinyforge.dataset.corpus import TokenStore
+    from tinyforge.models.create import create_model
+    from tinyforge.models.machine import choose_precision, set_threads, torch_dtype
+    from tinyforge.train.loop import Training
+    from tinyforge.train.objectives.pretrain import Pretrain
+
+    threads = set_threads(config.train.threads)
+    precision = choose_precision(config.train.precision)
+    tokenizer = AutoTokenizer.from_pretrained(job.run.path("tokenizer"))
+    model = create_model(config.pretrain, tokenizer, config.seed).to(torch_dtype(precision))
+    rows = TokenStore(job.run.path("tokens", "train"), config.pretrain.sequence)
+    dev = TokenStore(job.run.path("tokens", "validation"), config.pretrain.sequence)
+    settings = config.train
+    if config.pretrain.tokens:
+        settings = settings.model_copy(update={"epochs": config.pretrain.tokens / rows.tokens})
+    training = Training(
+        model=model,
+        objective=Pretrain(tokenizer.pad_token_id),
+        rows=rows,
+        dev=dev,
+        config=settings,
+        learning_rate=settings.learning_rate or 3e-3,
+        folder=job.run.path("checkpoints"),
+        key=hash_json([key, precision, threads]),
+        seed=config.seed,
+        on_status=with_events(job.run, on_status),
+        on_note=lambda note: job.say("train", note),
+    )
+    result = training.run()
+
+    def save(folder: Path) -> None:
+        model.to(torch.bfloat16).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+
+    write_folder_atomic(job.run.path("model"), save)
+    predicted = int((dev.lengths - 1).sum())
+    bits = result.best_loss * predicted / dev.bytes / math.log(2)
+    return {
+        "steps": result.steps,
+        "tokens": result.tokens,
+        "train_seconds": round(result.seconds, 1),
+        "best_step": result.best_step,
+        "validation_loss": result.best_loss,
+        "validation_bits_per_byte": bits,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "precision": precision,
+        "threads": threads,
+    }
+
+
+def with_events(run: Run, on_status: Callable[[Any], None]) -> Callable[[Any], None]:
+    """``on_status`` that also writes each step to the run's events."""
+    from dataclasses import asdict
+
+    def report(status: Any) -> None:
+        run.event("step", **{k: round(v, 6) if isinstance(v, float) else v for k, v in asdict(status).items()})
+        on_status(status)
+
+    return report

@@ -1,0 +1,37 @@
+"""Run a stage once: the same inputs give the stored result, changed inputs run it again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from tinyforge.run import Run, hash_json
+
+
+@dataclass
+class Job:
+    """The stages of one run, in order. ``say`` tells the person what is happening; ``done`` collects what ran."""
+
+    run: Run
+    say: Callable[[str, str], None]
+    reused: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def stage(self, name: str, inputs: Any, work: Callable[[str], dict[str, Any]]) -> dict[str, Any]:
+        """The summary of stage ``name`` for these inputs, running ``work(key)`` only when it is not there yet.
+
+        ``inputs`` must hold everything the result depends on, as JSON; a stage that was killed runs again.
+        """
+        key = hash_json([name, inputs])
+        found = self.run.finished(name, key)
+        if found is not None:
+            self.reused.append(name)
+            return found
+        self.say(name, "")
+        began = time.perf_counter()
+        summary = work(key)
+        self.seconds[name] = time.perf_counter() - began
+        self.run.finish(name, key, summary, self.seconds[name])
+        return summary

@@ -1,0 +1,100 @@
+"""Fine-tune a base on examples: the train stage of a build."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tinyforge.config import Config
+from tinyforge.pipeline.stages import Job
+from tinyforge.records import Example
+from tinyforge.run import hash_json, write_folder_atomic, write_json
+
+if TYPE_CHECKING:
+    from tinyforge.models.resolve import Base
+    from tinyforge.train.loop import Status
+
+
+def tune(
+    job: Job,
+    key: str,
+    base: Base,
+    train: Sequence[Example],
+    dev: Sequence[Example],
+    config: Config,
+    on_status: Callable[[Status], None],
+) -> dict[str, Any]:
+    """Train ``base`` on the examples and write ``model/`` (full) or ``adapter/`` (lora) into the run.
+
+    Returns what the report says of it. Raises InputError before the first step when the examples would train badly.
+    """
+    from tinyforge import adapters
+    from tinyforge.dataset.render import render_all, stop_ids
+    from tinyforge.models.machine import choose_precision, set_threads
+    from tinyforge.models.resolve import load_model, load_tokenizer
+    from tinyforge.pipeline.pretrain import with_events
+    from tinyforge.train.loop import EncodedRows, Training
+    from tinyforge.train.objectives.sft import SupervisedFineTuning
+
+    settings = config.train
+    threads = set_threads(settings.threads)
+    precision = choose_precision(settings.precision)
+    tokenizer = load_tokenizer(base.folder, config.trust_remote_code)
+    model: Any = load_model(base.folder, precision, config.trust_remote_code)
+    method = adapters.choose_method(settings.method, model)
+    parameters = sum(p.numel() for p in model.parameters())
+    stops = stop_ids(model, tokenizer)
+    rows, rendered = render_all(train, tokenizer, config.dataset.max_length, stops)
+    dev_rows, dev_rendered = render_all(dev, tokenizer, config.dataset.max_length, stops)
+    if method == "lora":
+        model = adapters.attach(model, settings, config.seed)
+    training = Training(
+        model=model,
+        objective=SupervisedFineTuning(tokenizer.pad_token_id),
+        rows=EncodedRows(rows),
+        dev=EncodedRows(dev_rows),
+        config=settings,
+        learning_rate=settings.learning_rate or adapters.default_learning_rate(method, parameters),
+        folder=job.run.path("checkpoints"),
+        key=hash_json([key, precision, threads]),
+        seed=config.seed,
+        on_status=with_events(job.run, on_status),
+        on_note=lambda note: job.say("train", note),
+    )
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    job.say(
+        "train", f"{method}: {trained:,} of {parameters:,} parameters, {precision}, {rendered.targets:,} target tokens"
+    )
+    result = training.run()
+    _save(job, base, model, tokenizer, method)
+    shutil.rmtree(job.run.path("checkpoints"), ignore_errors=True)
+    return {
+        "method": method,
+        "parameters": parameters,
+        "trained": trained,
+        "learning_rate": training.learning_rate,
+        "precision": precision,
+        "threads": threads,
+        "steps": result.steps,
+        "planned_steps": result.total_steps,
+        "tokens": result.tokens,
+        "train_seconds": round(result.seconds, 1),
+        "best_step": result.best_step,
+        "dev_loss": result.best_loss,
+        "stopped_early": result.stopped_early,
+        "rendered": {"train": rendered.to_json(), "dev": dev_rendered.to_json()},
+    }
+
+
+def _save(job: Job, base: Base, model: Any, tokenizer: Any, method: str) -> None:
+    """The tuned weights as a plain transformers folder, or as a PEFT adapter that names its base."""
+
+    def write(folder: Path) -> None:
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+
+    write_folder_atomic(job.run.path("model" if method == "full" else "adapter"), write)
+    shutil.rmtree(job.run.path("adapter" if method == "full" else "model"), ignore_errors=True)
+    write_json(job.run.path("base.json"), {"name": base.name, "folder": str(base.folder), "hash": base.hash})

@@ -1,0 +1,146 @@
+"""An answer without a model that writes: the sentence of the retrieved passages that fits the question best.
+
+A sentence (or the sentence of a table cell or list item) is embedded behind its heading, because "Open enrollment is
+in November" alone does not say of what. The cosine to the question decides; small terms settle what embeddings see
+poorly: shared rare words, the early sentences that state what later ones qualify, and that a colon, a question or a
+fragment is no answer. The constants were measured once, on hand-written questions (docs/decisions/retrieval.md).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tinyforge.errors import InputError
+from tinyforge.records import Hit, Span
+from tinyforge.retrieve.embed import Embedder
+from tinyforge.retrieve.sentences import sentences
+from tinyforge.retrieve.words import content_words
+
+if TYPE_CHECKING:
+    from tinyforge.retrieve.embed import Vectors
+
+PASSAGE = 0.2  # times the cosine of the whole passage
+WORDS = 0.1  # times the share of the question's words that the sentence has, rare ones counting more
+EARLY = 0.1  # over the place of the sentence in its passage
+LENGTH = 0.05  # times its length, in full from 200 characters
+NO_STATEMENT = 0.1  # taken off a question, an announcement that ends in a colon, a bare link, a fragment
+NEIGHBOUR_MARGIN = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """``text`` is the sentences of ``spans``, each verbatim, joined by a space."""
+
+    text: str
+    spans: tuple[Span, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A sentence of a passage: where it stands, and the cell it belongs to ("" outside tables)."""
+
+    span: Span
+    text: str
+    name: str
+
+
+def pieces(hit: Hit) -> list[Piece]:
+    """The sentences of a passage in order; those of a table cell by cell, without its header."""
+    found = []
+    for start, end, name in _stretches(hit):
+        for left, right in sentences(hit.text[start:end]):
+            span = Span(hit.span.document, hit.span.start + start + left, hit.span.start + start + right)
+            found.append(Piece(span, hit.text[start + left : start + right], name))
+    return found
+
+
+def _stretches(hit: Hit) -> Iterator[tuple[int, int, str]]:
+    """The cells and what lies between them."""
+    last = 0
+    for start, end, name in hit.cells:
+        yield last, start, ""
+        if name:
+            yield start, end, name
+        last = end
+    yield last, len(hit.text), ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    hit: Hit
+    place: int  # of the sentence in its passage, from 0
+    piece: Piece
+
+    @property
+    def searched(self) -> str:
+        return ": ".join(part for part in (self.hit.path[-1], self.piece.name, self.piece.text) if part)
+
+    @property
+    def prior(self) -> float:
+        """What speaks for the sentence whatever the question is."""
+        text = self.piece.text
+        fragment = len(text.split()) < 4 and not self.piece.name
+        no_statement = text[-1] in ":?" or "://" in text or fragment
+        return (
+            PASSAGE * self.hit.similarity
+            + EARLY / (1 + self.place)
+            + LENGTH * min(len(text), 200) / 200
+            - NO_STATEMENT * no_statement
+        )
+
+
+def quote(question: str, hits: Sequence[Hit], embedder: Embedder) -> Quote:
+    """The best sentence of the hits, with its neighbour where that fits nearly as well.
+
+    Raises InputError when there is nothing to quote from.
+    """
+    return quote_many([question], [hits], embedder)[0]
+
+
+def quote_many(questions: Sequence[str], hits: Sequence[Sequence[Hit]], embedder: Embedder) -> list[Quote]:
+    """The same for many questions; every distinct sentence is embedded once, all in one go."""
+    rows = [[_Candidate(h, i, piece) for h in found for i, piece in enumerate(pieces(h))] for found in hits]
+    for question, row in zip(questions, rows, strict=True):
+        if not row:
+            raise InputError(f"nothing was found to quote for {question!r}.", "Ask about what the documents hold.")
+    texts = list(dict.fromkeys(candidate.searched for row in rows for candidate in row))
+    known = {text: i for i, text in enumerate(texts)}
+    sentence_vectors, question_vectors = embedder.embed(texts), embedder.embed(questions)
+    return [
+        _best(row, _scores(question, row, sentence_vectors[[known[c.searched] for c in row]] @ question_vectors[i]))
+        for i, (question, row) in enumerate(zip(questions, rows, strict=True))
+    ]
+
+
+def _scores(question: str, row: Sequence[_Candidate], cosines: Vectors) -> list[float]:
+    shared = _shared_words(question, [candidate.piece.text for candidate in row])
+    return [float(cosine) + WORDS * share + c.prior for cosine, share, c in zip(cosines, shared, row, strict=True)]
+
+
+def _shared_words(question: str, texts: Sequence[str]) -> list[float]:
+    """For each text, the share of the question's content words in it, weighted by their rarity among the texts."""
+    asked = list(dict.fromkeys(content_words(question)))
+    held = [frozenset(content_words(text)) for text in texts]
+    frequency = Counter(word for words in held for word in words)
+    weight = {word: math.log(1 + len(texts) / (1 + frequency[word])) for word in asked}
+    total = sum(weight.values())
+    return [sum(weight[word] for word in asked if word in words) / total if total else 0.0 for words in held]
+
+
+def _best(row: Sequence[_Candidate], scores: Sequence[float]) -> Quote:
+    best = max(range(len(scores)), key=lambda i: (scores[i], -i))
+    taken = [row[i].piece for i in sorted({best, *_neighbour(best, row, scores)})]
+    return Quote(" ".join(piece.text for piece in taken), tuple(piece.span for piece in taken))
+
+
+def _neighbour(best: int, row: Sequence[_Candidate], scores: Sequence[float]) -> list[int]:
+    """The sentence next to the best one that is quoted with it, if any: an announcement brings what it announces."""
+    around = [i for i in (best - 1, best + 1) if 0 <= i < len(row) and row[i].hit == row[best].hit]
+    if row[best].piece.text.endswith(":") and best + 1 in around:
+        return [best + 1]
+    close = [i for i in around if scores[i] >= scores[best] - NEIGHBOUR_MARGIN]
+    return sorted(close, key=lambda i: (-scores[i], i))[:1]

@@ -1,0 +1,167 @@
+"""What may not become an example. Each gate looks at one fact; `GATES` gives their order, the first refusal counts.
+
+``refusal`` returns the name of that gate, or "" when all of them let the fact through.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from tinyforge.config import SynthesizeConfig
+from tinyforge.synthesize.facts import Candidate
+from tinyforge.synthesize.language import leans, points_away, straight, vague_subject, words
+
+# Their answers are values, questions' answers or lists; they need not be sentences that stand alone.
+_SHORT_ANSWERS = frozenset(("acronym", "value", "table", "faq", "heading", "entry", "glossary"))
+_URL = re.compile(r"(?:https?://|www\.)\S+|\b[\w-]+(?:\.[\w-]+)*\.(?:com|org|net|io|edu|gov|dev)\b\S*|\S+@\S+\.\w+")
+_PLACEHOLDER = re.compile(
+    r"\{\{|\}\}|\{%|%\}|<%|%>|\$\{|%\(\w+\)s|\b(?:TODO|TBD|FIXME|XXX)\b|(?i:lorem ipsum|\[your |[\[<]insert|"
+    r"coming soon|intentionally left blank|click here|\[citation needed\])"
+)
+_AWAY = re.compile(
+    r"\b(?:(?:as|are|is|be|was|were|list(?:ed)?|shown|given|described|the|see|mentioned|discussed|in) (?:below|above)|"
+    r"(?:the|as) follow(?:s|ing)\b(?! (?:year|day|month|week|morning))|(?:figure|table|exhibit|listing|equation) "
+    r"(?:\d|\(|above|below|shows)|(?:this|that|the (?:previous|next|preceding|last|present|current)) "
+    r"(?:section|chapter|module|page|example|exercise|lesson|figure|table|graph|diagram)|(?:previous|next|earlier|"
+    r"later) (?:sections?|chapters?|modules?)|you (?:will|'ll) (?:learn|see|read))\b",
+    re.I,
+)
+# Where a reference was cut out ("as the data in show", "see and"), a word is missing.
+_HOLE = re.compile(
+    r"\b(?:in|see|from|by|of|with|to|at) (?:shows?|illustrates?|presents?|displays?|lists?|summarizes|provides|and|or|"
+    r"are|is|was)\b|(?<=\s)\(\s*\)|\(\s*(?:see|and|or)?\s*[),]|\s,|\b(?:the|a|an) (?:is|are|shows?|of|in|and)\b|"
+    r"^\(\w\) |\b(?:section|chapter|figure|table|exhibit) (?:and|or|shows?|is|are|in)\b|[.,;] [.,;]|"
+    r"\b(?:of|in|see) [(]\w[)]|\.\.\s|\bas \(\w\)",
+    re.I,
+)
+_CODE = re.compile(r"^(?:def|if|for|while|try|class|with|else|elif)\b.*:\s.*[=()]|\breturn\b[^.]*\breturn\b|[=!]= ")
+_SYMBOLS = re.compile(r"[{}<>=|\\#^~@_;*+\[\]]")
+_SENTENCE_END = (".", "!", "?", ")", "”", '"', "’", "'", "…", "]")
+
+
+def dangling_subject(c: Candidate) -> bool:
+    """The question opens with, or leans on, something said elsewhere."""
+    subject = c.fact.subject
+    if c.fact.form in ("condition", "why", "steps", "list") or c.fact.rule in (
+        "howto",
+        "faq",
+        "heading",
+        "section",
+        "questions",
+    ):
+        return _points(subject) if c.fact.rule in ("faq", "heading") else False
+    return points_away(subject)
+
+
+def _points(question: str) -> bool:
+    found = words(straight(question))
+    return any(w in ("this", "these", "those", "that", "it", "they", "them", "he", "she", "here") for w in found)
+
+
+def vague(c: Candidate) -> bool:
+    return c.fact.form in ("define", "attribute") and c.fact.rule != "glossary" and vague_subject(c.fact.subject)
+
+
+def subject_too_long(c: Candidate) -> bool:
+    longest = 8 if c.fact.form == "define" else 24
+    return len(words(c.fact.subject)) > longest or len(c.question) > 200
+
+
+def subject_broken(c: Candidate) -> bool:
+    return not words(c.fact.subject) or _unbalanced(c.question) or _symbols(c.fact.subject) > 0.12
+
+
+def question_not_self_contained(c: Candidate) -> bool:
+    asked = " ".join((c.fact.slot("d"), c.fact.slot("c"), c.fact.subject))
+    return _AWAY.search(straight(asked)) is not None or _HOLE.search(asked) is not None
+
+
+def dangling_answer(c: Candidate) -> bool:
+    """A whole-sentence answer that opens with a pronoun; after a FAQ's question one may."""
+    if c.fact.rule in _SHORT_ANSWERS or c.fact.form == "steps":
+        return False
+    return any(leans(line) for line in c.fact.answer.split("\n")) if c.fact.form != "list" else False
+
+
+def answer_points_elsewhere(c: Candidate) -> bool:
+    return _AWAY.search(straight(c.fact.answer)) is not None
+
+
+def answer_too_short(c: Candidate) -> bool:
+    if c.fact.rule in _SHORT_ANSWERS:
+        return not re.search(r"\w", c.fact.answer)
+    return len(words(c.fact.answer)) < 4
+
+
+def link_only(c: Candidate) -> bool:
+    """Nothing, or next to nothing, is left when addresses are taken away."""
+    rest = _URL.sub("", c.fact.answer)
+    return rest != c.fact.answer and len(words(rest)) < 4
+
+
+def heading_like(c: Candidate) -> bool:
+    """An answer that should be a sentence and is a title, a caption or a fragment."""
+    if c.fact.rule in _SHORT_ANSWERS or c.fact.form in ("list", "steps"):
+        return False
+    return len(words(c.fact.answer)) < 12 and not c.fact.answer.rstrip("*_ ").endswith(_SENTENCE_END)
+
+
+def broken_fragment(c: Candidate) -> bool:
+    answer = c.fact.answer
+    if answer.endswith((":", ",", ";", "(", "—")) or _unbalanced(answer):
+        return True
+    return c.fact.rule not in ("value", "table") and _HOLE.search(answer) is not None
+
+
+def _unbalanced(text: str) -> bool:
+    if any(text.count(left) != text.count(right) for left, right in ("()", "[]", "“”")):
+        return not re.search(r"(?:^|[\s(])(?:\w|\d+)\)", text)  # "1)" and "a)" are labels
+    return text.count('"') % 2 == 1
+
+
+def template_junk(c: Candidate) -> bool:
+    return _PLACEHOLDER.search(c.fact.answer) is not None
+
+
+def code_in_sentence(c: Candidate) -> bool:
+    return _symbols(c.fact.answer) > 0.06 or _CODE.search(c.fact.answer) is not None
+
+
+def _symbols(text: str) -> float:
+    return len(_SYMBOLS.findall(text)) / max(1, len(text))
+
+
+def repeats_question(c: Candidate) -> bool:
+    """An answer that says no word which the question has not said already."""
+    return set(words(c.fact.answer)) <= set(words(c.question))
+
+
+GATES: dict[str, Callable[[Candidate], bool]] = {
+    gate.__name__: gate
+    for gate in (
+        dangling_subject,
+        vague,
+        subject_too_long,
+        subject_broken,
+        question_not_self_contained,
+        dangling_answer,
+        answer_points_elsewhere,
+        answer_too_short,
+        link_only,
+        heading_like,
+        broken_fragment,
+        template_junk,
+        code_in_sentence,
+        repeats_question,
+    )
+}
+
+
+def refusal(candidate: Candidate, config: SynthesizeConfig) -> str:
+    """The name of the first gate that refuses the candidate, or ""."""
+    if not candidate.fact.answer or not candidate.question:
+        return "empty"
+    if len(candidate.fact.answer) > config.max_answer_characters:
+        return "answer_too_long"
+    return next((name for name, refuses in GATES.items() if refuses(candidate)), "")

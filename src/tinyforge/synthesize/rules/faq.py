@@ -1,0 +1,105 @@
+"""Questions that the document asks itself: headings, and "Q:" paragraphs, with the text that answers them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise
+
+from tinyforge.synthesize.facts import Fact, Place, Sentence, fact
+from tinyforge.synthesize.language import FUNCTION_WORDS, lower_first, sentence_case, tidy, words
+
+_Q = re.compile(r"(?:Q|Question)\s*\d*\s*[:.]\s*(?P<q>.+\?)$", re.S)
+_A = re.compile(r"(?:A|Answer)\s*\d*\s*[:.]\s*")
+_WH = re.compile(
+    r"(?P<wh>what|how|when|why|where|who|which)\s+(?P<aux>\w+)\s+(?P<who>i|we|you|they)\s+(?P<rest>.+)", re.I
+)
+_IS = re.compile(r"(?P<wh>what|who|where)\s+(?P<aux>is|are)\s+(?P<rest>[^,]{2,60})", re.I)
+
+
+def find(place: Place, limit: int) -> Iterator[Fact]:
+    if place.heading.endswith("?"):
+        answer = _answer(place, limit)
+        asked = _asked(place, place.heading, answer) if answer else None
+        if asked is not None and _answers(place.heading, answer[0]):
+            yield asked
+        elif asked is not None:
+            yield replace(asked, rule="heading", coverage=True)
+    yield from _pairs(place, limit)
+
+
+# An opening that is on its way to an answer.
+_ON_ITS_WAY = re.compile(
+    r"(?:To (?:understand|see|answer)|Suppose|Consider|Imagine|Recall|Now that|Let|Think|Remember|The fact that)\b"
+)
+
+
+def _answers(question: str, sentence: Sentence) -> bool:
+    """Whether a sentence takes up at least half of what the question is about; else it only opens the section."""
+    asked = {w for w in words(question) if w not in FUNCTION_WORDS}
+    told = set(words(sentence.text))
+    return 2 * len(asked & told) >= len(asked) and not _ON_ITS_WAY.match(sentence.text)
+
+
+def _asked(place: Place, question: str, answer: list[Sentence]) -> Fact:
+    asked = tidy(question).rstrip("?").strip()
+    direct = lower_first(sentence_case(asked, place.known), place.known)
+    slots = {"d": direct}
+    inside = indirect(direct)
+    if inside:
+        slots["i"] = inside
+        return fact("faq", "ask", asked, answer, slots=slots)
+    return fact("faq", "faq", asked, answer, slots=slots)
+
+
+def indirect(question: str) -> str:
+    """The question as part of a sentence ("how do I X" → "how to X"); "" where word order alone does not tell."""
+    match = _WH.match(question)
+    if match is None:
+        match = _IS.match(question)
+        return f"{match['wh'].lower()} {match['rest']} {match['aux']}" if match else ""
+    wh, aux = match["wh"].lower(), match["aux"].lower()
+    if wh == "how" and aux in ("do", "can") and match["who"].lower() in ("i", "you", "we"):
+        return f"how to {match['rest']}"
+    if aux == "do":
+        return f"{wh} {match['who']} {match['rest']}"
+    if aux in ("is", "are", "am", "can", "should", "must", "will", "would", "could", "may"):
+        return f"{wh} {match['who']} {aux} {match['rest']}"
+    return ""
+
+
+def _answer(place: Place, limit: int) -> list[Sentence]:
+    """The first sentences that fit, or the first list item of a section without paragraphs."""
+    paragraphs = place.paragraphs or tuple(item.sentences for group in place.lists for item in group.items[:1])
+    return opening(paragraphs[0], limit, most=3) if paragraphs else []
+
+
+def opening(paragraph: tuple[Sentence, ...], limit: int, most: int) -> list[Sentence]:
+    """The first sentences of a paragraph, at most ``most``, within ``limit`` characters."""
+    taken: list[Sentence] = []
+    length = -1
+    for sentence in paragraph[:most]:
+        length += len(sentence.text) + 1
+        if length > limit or (taken and sentence.text.endswith((":", "?"))):
+            break
+        taken.append(sentence)
+    return taken
+
+
+def _pairs(place: Place, limit: int) -> Iterator[Fact]:
+    for asked, answered in pairwise(place.paragraphs):
+        match = _Q.match(" ".join(s.text for s in asked))
+        if match is None or not _A.match(answered[0].text):
+            continue
+        taken = opening(answered, limit, most=3)
+        if taken:
+            taken[0] = _without_label(place, taken[0])
+            yield _asked(place, match["q"], taken)
+
+
+def _without_label(place: Place, sentence: Sentence) -> Sentence:
+    label = _A.match(place.document.slice(sentence.span))
+    skip = label.end() if label else 0
+    span = type(sentence.span)(sentence.span.document, sentence.span.start + skip, sentence.span.end)
+    return Sentence(tidy(place.document.slice(span)), span)

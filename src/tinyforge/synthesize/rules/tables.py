@@ -1,0 +1,43 @@
+"""Table cells: a row's name and a column's header ask, the cell answers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from tinyforge.records import Block
+from tinyforge.synthesize.facts import Fact, Place
+from tinyforge.synthesize.language import lower_first, tidy, words
+from tinyforge.synthesize.places import cells, first_sentences
+
+_ROLE = re.compile(
+    r"\([A-Z]+\d\)$|\b(?:\w+(?:eer|ner|yst|ator|ician|grammer|ager|veloper|tester|ector|ssistant)|lead|manager|intern|rep|"
+    r"representative|director|officer|assistant|associate|employee|member)$",
+    re.I,
+)
+_VOWEL = re.compile(r"[aeiouAEIO]|(?:S[A-Z]{2}|[FHLMNRX][A-Z]+)\b")
+
+
+def find(place: Place, limit: int) -> Iterator[Fact]:
+    """One fact for each filled cell under a header, row by row."""
+    for cell in cells(place.section):
+        span = first_sentences(place.document, cell.span, limit)
+        if span is None:
+            continue
+        answer = tidy(place.document.slice(span))
+        if not answer or not _usable(cell):
+            continue
+        if _ROLE.search(cell.label) and len(words(answer)) >= 4:
+            slots = (("r", lower_first(tidy(cell.row), place.known)),)
+            yield Fact("table", "role", _a(tidy(cell.label)), (span,), answer, slots, "table")
+        else:
+            row, column = tidy(cell.row), lower_first(tidy(cell.label), place.known)
+            yield Fact("table", "cell", row, (span,), answer, (("r", row), ("t", column)), "table")
+
+
+def _usable(cell: Block) -> bool:
+    return all(1 <= len(words(name)) <= 10 and len(name) <= 70 for name in (cell.row, cell.label))
+
+
+def _a(name: str) -> str:
+    return f"{'an' if _VOWEL.match(name) else 'a'} {name}"

@@ -1,0 +1,132 @@
+"""Put a fact into words: many questions that differ in more than their letters' case."""
+
+from __future__ import annotations
+
+import random
+import re
+from functools import lru_cache
+
+from tinyforge.synthesize import forms
+from tinyforge.synthesize.facts import Fact, Place
+from tinyforge.synthesize.language import (
+    FUNCTION_WORDS,
+    generic_heading,
+    is_plural,
+    normal,
+    upper_first,
+    words,
+)
+from tinyforge.synthesize.person import first_person
+
+FEWEST = 12
+_SLOT = re.compile(r"\{(\w+)\}")
+_ARTICLE = re.compile(r"^(?:an?|the|our|your|their)\s+", re.I)
+_HANDBOOK = re.compile(
+    r"\b(?:handbook|guide|manual|glossary|policy|dictionary|encyclopedia|textbook|playbook|faq)$", re.I
+)
+_NAME_INSIDE = re.compile(r"(?<=[a-z,] )[A-Z][\w-]+")
+
+
+def questions(fact: Fact, place: Place) -> list[str]:
+    """Every question that the fact's family can make, the plainest first; no two alike but for case and punctuation."""
+    slots = _slots(fact, place)
+    mine = _as_first_person(slots)
+    found: dict[str, str] = {}
+    for number, template in enumerate(_templates(fact, place)):
+        # Someone who reads "you" in a document asks about themselves: half of the wordings do.
+        chosen = mine if number % 2 and mine else slots
+        if _needs(template) <= chosen.keys():
+            text = template.format_map(chosen)
+            found.setdefault(normal(text), text)
+    return list(found.values())
+
+
+def plainest(fact: Fact, place: Place) -> str:
+    """The first of :func:`questions`, without making the others."""
+    slots = _slots(fact, place)
+    return next((t.format_map(slots) for t in _templates(fact, place) if _needs(t) <= slots.keys()), "")
+
+
+def _slots(fact: Fact, place: Place) -> dict[str, str]:
+    slots = {"doc": document_name(place.title), "n": place.name, "x": fact.subject, **dict(fact.slots)}
+    if not place.own and slots["n"] == place.name:
+        slots["doc"] = "the text"  # the section's name has the document's in it already
+    slots["b"] = _ARTICLE.sub("", slots["x"]).strip("\"'“”‘’")
+    slots.setdefault("is", "are" if is_plural(slots.get("t", slots["b"])) else "is")
+    return _with_capitals(slots)
+
+
+def _with_capitals(slots: dict[str, str]) -> dict[str, str]:
+    return {**slots, **{key.upper(): upper_first(value) for key, value in slots.items() if len(key) == 1}}
+
+
+def _as_first_person(slots: dict[str, str]) -> dict[str, str]:
+    """The slots with "you" as "I"; empty where there is no "you" or it cannot be told."""
+    changed = {key: first_person(slots[key]) for key in "dicg" if key in slots}
+    if not changed or not all(changed.values()):
+        return {}
+    return _with_capitals({**slots, **changed})
+
+
+@lru_cache(maxsize=1024)
+def _needs(template: str) -> frozenset[str]:
+    return frozenset(_SLOT.findall(template))
+
+
+def _templates(fact: Fact, place: Place) -> tuple[str, ...]:
+    if fact.form in forms.FAMILIES:
+        return forms.FAMILIES[fact.form]
+    ask = forms.ASK if speaks_for_itself(fact, place) else forms.ASK_PLACED
+    return (ask[0], *forms.EXTRAS.get(fact.form, ()), *ask[1:])
+
+
+def speaks_for_itself(fact: Fact, place: Place) -> bool:
+    """Whether a question says enough to be understood without its section's name."""
+    asked = fact.slot("d") or fact.slot("i")
+    said = {word for word in words(asked) if word not in FUNCTION_WORDS}
+    heading = {word for word in words(place.heading) if word not in FUNCTION_WORDS}
+    if heading and heading <= said and not place.shared and not generic_heading(place.heading):
+        return True
+    return len(said) >= 5 or (len(said) >= 3 and _NAME_INSIDE.search(asked) is not None)
+
+
+def document_name(title: str) -> str:
+    """How a question refers to a document: "the Employee Handbook", or its title in quotation marks."""
+    if _HANDBOOK.search(title):
+        return title if _ARTICLE.match(title) else f"the {title}"
+    return title if '"' in title else f'"{title}"'
+
+
+def choose(found: list[str], count: int, rng: random.Random) -> list[str]:
+    """``count`` wordings in random order: the plainest always, the others drawn; fewer where there are not enough."""
+    rest = found[1:]
+    rng.shuffle(rest)
+    if len(found) < count:
+        rest += _wrapped(found, count - len(found))
+    chosen = found[:1] + rest[: count - 1]
+    rng.shuffle(chosen)
+    return [_styled(text, rng) for text in chosen]
+
+
+def _wrapped(found: list[str], count: int) -> list[str]:
+    """More wordings where many are asked for: the same questions with a few words around them."""
+    around = (
+        "Hello! {}",
+        "One more thing: {}",
+        "Please help. {}",
+        "{} Thanks!",
+        "Sorry to ask: {}",
+        "{} Just curious.",
+    )
+    return [shape.format(text) for shape in around for text in found][:count]
+
+
+def _styled(text: str, rng: random.Random) -> str:
+    """The text as typed: neatly, in lower case, without its last mark."""
+    roll = rng.random()
+    if roll < 0.55:
+        return text
+    if roll < 0.7:
+        return text.lower().replace('"', "")
+    bare = text[:-1] if text[-1:] in "?." else text
+    return bare if roll < 0.8 else bare.lower().replace('"', "")

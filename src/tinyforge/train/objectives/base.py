@@ -1,0 +1,44 @@
+"""What an objective is, and the batch that the text objectives share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from tinyforge.records import Tokens
+from tinyforge.train.loss import IGNORED
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B rows of T tokens, padded on the right. ``labels`` is -100 where nothing is learned."""
+
+    ids_BT: Tensor
+    labels_BT: Tensor
+
+
+class Objective(Protocol):
+    """Three functions; adding a way to train means writing these."""
+
+    def encode(self, example: Any, tokenizer: Any) -> Tokens: ...
+
+    def collate(self, rows: Sequence[Tokens]) -> Batch: ...
+
+    def loss(self, model: Any, batch: Batch) -> tuple[Tensor, int, dict[str, float]]:
+        """The summed loss, the weight to divide it by, and anything else worth showing."""
+        ...
+
+
+def pad_rows(rows: Sequence[Tokens], padding: int) -> Batch:
+    """Rows padded on the right to the longest; padding is never learned."""
+    width = max(len(row.ids) for row in rows)
+    ids = torch.full((len(rows), width), padding, dtype=torch.long)
+    labels = torch.full((len(rows), width), IGNORED, dtype=torch.long)
+    for index, row in enumerate(rows):
+        ids[index, : len(row.ids)] = torch.tensor(row.ids)
+        labels[index, : len(row.labels)] = torch.tensor(row.labels)
+    return Batch(ids, labels)

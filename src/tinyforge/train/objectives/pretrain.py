@@ -1,0 +1,29 @@
+"""Learn every token of plain text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from tinyforge.records import Tokens
+from tinyforge.train.loss import next_token_loss
+from tinyforge.train.objectives.base import Batch, pad_rows
+
+
+class Pretrain:
+    def __init__(self, padding: int) -> None:
+        self.padding = padding
+
+    def encode(self, example: Any, tokenizer: Any) -> Tokens:
+        end = tokenizer.eos_token_id
+        ids = [end, *tokenizer(example, add_special_tokens=False)["input_ids"], end]
+        return Tokens(ids, ids)
+
+    def collate(self, rows: Sequence[Tokens]) -> Batch:
+        return pad_rows(rows, self.padding)
+
+    def loss(self, model: Any, batch: Batch) -> tuple[Tensor, int, dict[str, float]]:
+        total, count = next_token_loss(model, batch.ids_BT, batch.labels_BT)
+        return total, count, {}

@@ -1,0 +1,29 @@
+"""Small real parts for tests: a tokenizer and a Llama of a few thousand weights, made in a second."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from tinyforge.config import PretrainConfig
+from tinyforge.models.create import create_model
+from tinyforge.models.tokenizer import train_tokenizer
+
+TEXT = (
+    "The library lends tools. A loan is an agreement to bring a tool back within seven days. "
+    "Members pay a yearly fee, because the tools wear out. Question: What is a loan? [1] Fees. The documents do not say. "
+)
+
+
+def make_base(folder: Path, hidden: int = 32, layers: int = 2, seed: int = 0) -> Path:
+    """A transformers folder with an untrained model; the same arguments give the same weights."""
+    shape = PretrainConfig(
+        vocabulary=512, hidden=hidden, layers=layers, heads=4, kv_heads=2, intermediate=2 * hidden, context=1024
+    )
+    tokenizer = train_tokenizer([TEXT * 4], shape.vocabulary, shape.context)
+    model = create_model(shape, tokenizer, seed)
+    torch.set_num_threads(1)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
