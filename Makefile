@@ -16,7 +16,7 @@ BIN := .venv/bin
 # checkout that only touches them does not.
 STAMP := .venv/.installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d ' ' -f 1)
 OFFLINE := HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1
-BENCHES := $(sort $(wildcard bench/*.py))
+BENCHES := bench/build.py
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check bench docs

@@ -12,7 +12,8 @@ from tinyforge.models.tokenizer import train_tokenizer
 
 TEXT = (
     "The library lends tools. A loan is an agreement to bring a tool back within seven days. "
-    "Members pay a yearly fee, because the tools wear out. Question: What is a loan? [1] Fees. The documents do not say. "
+    "Members pay a yearly fee, because the tools wear out. Question: What is a loan? [1] Fees. "
+    "The documents do not say. "
 )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,10 +29,15 @@ def stops(tokenizer: Any) -> set[int]:
 
 def test_learned_tokens_by_hand(tokenizer: Any) -> None:
     tokens = render(chat("Hi", "Yes", "And?", "No 7"), tokenizer)
-    learned = [tokenizer.convert_ids_to_tokens(i) for i, label in zip(tokens.ids, tokens.labels, strict=True) if label >= 0]
+    learned = [
+        tokenizer.convert_ids_to_tokens(i) for i, label in zip(tokens.ids, tokens.labels, strict=True) if label >= 0
+    ]
     assert "".join(learned).replace("Ġ", " ") == "Yes<|end|>No 7<|end|>"
     assert all(label in (-100, i) for i, label in zip(tokens.ids, tokens.labels, strict=True))
-    assert tokenizer.decode(tokens.ids) == "<|user|>Hi<|end|><|assistant|>Yes<|end|><|user|>And?<|end|><|assistant|>No 7<|end|>"
+    assert (
+        tokenizer.decode(tokens.ids)
+        == "<|user|>Hi<|end|><|assistant|>Yes<|end|><|user|>And?<|end|><|assistant|>No 7<|end|>"
+    )
 
 
 def test_the_prompt_is_a_prefix_of_what_is_trained(tokenizer: Any) -> None:

@@ -31,9 +31,7 @@ def writer(tmp_path_factory: pytest.TempPathFactory) -> Writer:
     tokenizer = load_tokenizer(folder)
     model = load_model(folder, "fp32")
     objective = SupervisedFineTuning(tokenizer.pad_token_id)
-    rows = [
-        objective.encode(Example(q, (Message("user", q), Message("assistant", a))), tokenizer) for q, a in PAIRS
-    ]
+    rows = [objective.encode(Example(q, (Message("user", q), Message("assistant", a))), tokenizer) for q, a in PAIRS]
     Training(
         model=model,
         objective=objective,

@@ -23,7 +23,13 @@ SAMPLES = Path(__file__).parents[1] / "src" / "tinyforge" / "samples"
 SMALL = [
     *("pretrain.vocabulary=512", "pretrain.hidden=32", "pretrain.layers=2", "pretrain.heads=4", "pretrain.kv_heads=2"),
     *("pretrain.intermediate=64", "pretrain.context=256", "pretrain.sequence=64", "pretrain.validation_fraction=0.2"),
-    *("train.epochs=12", "train.batch_tokens=512", "train.threads=1", "train.evaluations=2", "train.learning_rate=0.01"),
+    *(
+        "train.epochs=12",
+        "train.batch_tokens=512",
+        "train.threads=1",
+        "train.evaluations=2",
+        "train.learning_rate=0.01",
+    ),
 ]
 
 
@@ -127,3 +133,27 @@ def test_parquet_is_read(tmp_path: Path) -> None:
     pyarrow.parquet.write_table(pyarrow.table({"body": ["one"]}), tmp_path / "b.parquet")
     with pytest.raises(InputError, match="no `text` column"):
         list(read_texts([tmp_path / "b.parquet"]))
+
+
+def test_a_second_stage_teaches_to_answer_from_passages(tmp_path: Path) -> None:
+    """The smoke version of recipes/base-tiny.yaml: both stages, on the sample documents."""
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    with gzip.open(corpus / "samples.jsonl.gz", "wt") as handle:
+        for path in sorted(SAMPLES.glob("*.md")) * 1:
+            handle.write(json.dumps({"text": path.read_text()}) + "\n")
+    settings = ["pretrain.validation_fraction=0.4", "pretrain.reading_questions=30", "pretrain.context=1024"]
+    summary = run(corpus, tmp_path / "run", *settings, "pretrain.reading_sequence=1024")
+    assert summary["reading"]["steps"] > 0
+    rows = [json.loads(line) for line in (tmp_path / "run" / "reading" / "train.jsonl").read_text().splitlines()]
+    kinds = {row["metadata"]["reading"] for row in rows}
+    assert kinds == {"memory", "gold", "passages", "missing"}
+    for row in rows:
+        answer, prompt = row["messages"][-1]["content"], row["messages"][0]["content"]
+        assert (answer == "The documents do not say.") == (row["metadata"]["reading"] == "missing")
+        assert prompt.endswith(row["metadata"]["question"])
+    test = [json.loads(line) for line in (tmp_path / "run" / "reading" / "test.jsonl").read_text().splitlines()]
+    held = {row["metadata"]["source"] for row in test}
+    assert held and not held & {row["metadata"]["source"] for row in rows}
+    first = (tmp_path / "run" / "pretrained" / "model.safetensors").read_bytes()
+    assert first != (tmp_path / "run" / "model" / "model.safetensors").read_bytes()

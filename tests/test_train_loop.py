@@ -162,16 +162,16 @@ def test_resumed_equals_uninterrupted(base: Path, tmp_path: Path, optimizer: str
     whole = fresh()
     training(whole, tmp_path / "whole", optimizer=optimizer).run()
 
-    class Stop(Exception):
+    class StopError(Exception):
         pass
 
     def stop_at_five(status: Any) -> None:
         if status.step == 5:
-            raise Stop
+            raise StopError
 
     job = training(fresh(), tmp_path / "parts", optimizer=optimizer, checkpoint_seconds=1e-9)
     job.on_status = stop_at_five
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         job.run()
     resumed = fresh()
     notes: list[str] = []

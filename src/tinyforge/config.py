@@ -97,6 +97,14 @@ class PretrainConfig(_Section):
     sequence: int = Field(1024, ge=32, description="Longest sequence trained on, in tokens.")
     validation_fraction: float = Field(0.005, gt=0, lt=0.5, description="Share of documents held out.")
     tokens: int = Field(0, ge=0, description="Train on this many tokens; 0 uses train.epochs instead.")
+    reading_questions: int = Field(
+        0, ge=0, description="After pretraining, teach reading on this many questions over the corpus; 0 leaves it out."
+    )
+    reading_characters: int = Field(
+        6_000_000, ge=1000, description="Write those questions over this many characters of the corpus."
+    )
+    reading_sequence: int = Field(1024, ge=64, description="Longest sequence while teaching to read, in tokens.")
+    reading_learning_rate: float = Field(1e-3, gt=0, description="Peak AdamW learning rate while teaching to read.")
     near_duplicate: float = Field(0.8, gt=0, le=1, description="Documents this similar (MinHash Jaccard) are dropped.")
 
 

@@ -50,11 +50,11 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-def describe_status(status: Status) -> str:
-    """One line of training progress."""
+def describe_status(status: Status, dev_loss: float | None) -> str:
+    """One line of training progress; ``dev_loss`` is the last one that was measured."""
     parts = [f"step {status.step}/{status.total}", f"loss {status.loss:.3f}"]
-    if status.dev_loss is not None:
-        parts.append(f"dev {status.dev_loss:.3f}")
+    if dev_loss is not None:
+        parts.append(f"dev {dev_loss:.3f}")
     parts += [
         f"{status.tokens_per_second:,.0f} tok/s",
         f"{status.memory_mb:,.0f} MB",
@@ -85,14 +85,12 @@ class Screen:
             self.console.print(f"  {note}", markup=False)
             return
         self.close()
+        self._dev = None
         self.console.print(f"[bold cyan]▸[/] {self._labels.get(stage, stage)}")
 
     def on_status(self, status: Status) -> None:
         self._dev = status.dev_loss if status.dev_loss is not None else self._dev
-        line = describe_status(status)
-        if status.dev_loss is None and self._dev is not None:
-            line = line.replace(" · ", f" · dev {self._dev:.3f} · ", 2).replace(f" · dev {self._dev:.3f} · ", " · ", 1)
-        self.count("training", status.step, status.total, line)
+        self.count("training", status.step, status.total, describe_status(status, self._dev))
 
     def count(self, name: str, done: int, total: int, text: str = "") -> None:
         """``done`` of ``total`` things are finished."""

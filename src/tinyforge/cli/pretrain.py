@@ -10,6 +10,8 @@ LABELS = {
     "corpus": "reading the corpus, dropping duplicates",
     "tokens": "training the tokenizer, tokenising",
     "train": "training from scratch",
+    "questions": "writing questions over the corpus",
+    "reading": "teaching to read and to answer",
 }
 
 

@@ -79,7 +79,8 @@ def _text_of(place: str, line: str) -> str:
         raise InputError(f"{place}: not JSON ({error}).", fix) from error
     if not isinstance(row, dict) or not isinstance(row.get("text"), str):
         raise InputError(f"{place}: no `text` field with a string.", fix)
-    return row["text"]
+    text: str = row["text"]
+    return text
 
 
 def _read_parquet(path: Path) -> Iterator[tuple[str, str]]:

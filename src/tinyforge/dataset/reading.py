@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from tinyforge.dataset.prompts import NOT_FOUND, fit
+from tinyforge.dataset.prompts import NOT_FOUND, closed_book, fit, passages_of, with_passages
 from tinyforge.records import Example, Hit, Message, Span, content_id
 
 Search = Callable[[Sequence[str], int], list[list[Hit]]]
@@ -14,7 +14,8 @@ DEPTH = 10  # how far down the ranking the passage with the answer may lie
 UNANSWERABLE_SHARE = 0.15
 
 
-def _carries(hit: Hit, spans: Sequence[Span]) -> bool:
+def carries(hit: Hit, spans: Sequence[Span]) -> bool:
+    """Whether the passage overlaps any of the spans."""
     return any(hit.span.overlaps(span) for span in spans)
 
 
@@ -31,45 +32,46 @@ def reading_examples(
 
     Distractors come with the passage that carries the evidence (RAFT, Zhang et al. 2024); in a share of them that
     passage is missing, and the answer is NOT_FOUND. Passages that carry an ``untaught`` span never appear.
-    ``length`` counts a prompt's tokens; passages beyond ``limit`` are dropped from the end of the ranking, but never
-    the one that carries the evidence.
+    ``length`` counts a prompt's tokens: distractors are left out, worst first, until it is within ``limit``.
     """
     rng = random.Random(seed)
     found = search([example.question for example in examples], DEPTH)
     result: list[Example] = []
-    dropped = {"answer's passage not retrieved": 0, "answer's passage did not fit": 0}
+    dropped = {"answer's passage not retrieved": 0, "answer's passage too long": 0}
     for example, hits in zip(examples, found, strict=True):
-        allowed = [hit for hit in hits if not _carries(hit, untaught)]
-        gold = [hit for hit in allowed if _carries(hit, example.evidence)]
-        others = [hit for hit in allowed if hit not in gold]
-        answerable = rng.random() >= UNANSWERABLE_SHARE
-        if not gold:
+        allowed = [hit for hit in hits if not carries(hit, untaught)]
+        gold = next((hit for hit in allowed if carries(hit, example.evidence)), None)
+        others = [hit for hit in allowed if not carries(hit, example.evidence)]
+        if gold is None:
             dropped["answer's passage not retrieved"] += 1
-            continue
-        chosen = _place(gold[0], others, passages, rng) if answerable else others[:passages]
-        if not chosen:
-            continue
-        messages, cut = fit(example.question, chosen, length, limit)
-        if answerable and gold[0] not in chosen[: len(chosen) - cut]:
-            dropped["answer's passage did not fit"] += 1
-            continue
-        result.append(_with_prompt(example, messages, answerable))
+        elif rng.random() < UNANSWERABLE_SHARE:
+            _, cut = fit(example.question, others[:passages], length, limit)
+            result.append(with_prompt(example, others[: passages - cut], "missing"))
+        else:
+            _, cut = fit(example.question, [gold, *others[: passages - 1]], length, limit)
+            if cut == len([gold, *others[: passages - 1]]):
+                dropped["answer's passage too long"] += 1
+                continue
+            result.append(with_prompt(example, place_gold(gold, others, passages - cut, rng), "passages"))
     return result, {reason: count for reason, count in dropped.items() if count}
 
 
-def _place(gold: Hit, others: Sequence[Hit], passages: int, rng: random.Random) -> list[Hit]:
+def place_gold(gold: Hit, others: Sequence[Hit], passages: int, rng: random.Random) -> list[Hit]:
     """The gold passage among its best distractors, at a place drawn at random: its rank must not give it away."""
     chosen = list(others[: passages - 1])
     chosen.insert(rng.randint(0, len(chosen)), gold)
     return chosen
 
 
-def _with_prompt(example: Example, messages: list[Message], answerable: bool) -> Example:
+def with_prompt(example: Example, hits: Sequence[Hit], kind: str) -> Example:
+    """The example asked with these passages (none: alone); of kind ``missing``, the answer is NOT_FOUND."""
+    prompt = with_passages(example.question, passages_of(hits)) if hits else closed_book(example.question)
+    answerable = kind != "missing"
     answer = example.answer if answerable else NOT_FOUND
     return replace(
         example,
-        id=content_id(example.id, "reading"),
-        messages=(*messages, Message("assistant", answer)),
+        id=content_id(example.id, kind),
+        messages=(*prompt, Message("assistant", answer)),
         evidence=example.evidence if answerable else (),
-        metadata={**example.metadata, "reading": True, "answerable": answerable},
+        metadata={**example.metadata, "reading": kind, "question": example.question},
     )

@@ -176,10 +176,14 @@ class _Reader:
 
 def parse(path: Path, source: str) -> Iterator[Document]:
     """One Document; metadata: ``title`` where the front matter has one, ``front_matter`` the keys that it held."""
-    fields, body = front_matter(read_text(path))
-    metadata: dict[str, Any] = {"path": str(path), "format": "markdown"}
+    yield from_text(read_text(path), source, {"path": str(path), "format": "markdown"})
+
+
+def from_text(text: str, source: str, metadata: dict[str, Any]) -> Document:
+    """The Document of Markdown that is already in memory; ``metadata`` is added to."""
+    fields, body = front_matter(text)
     if fields:
         metadata["front_matter"] = [str(key) for key in fields]
     if isinstance(fields.get("title"), str | int | float) and str(fields["title"]).strip():
         metadata["title"] = str(fields["title"]).strip().strip("\"'")
-    yield _Reader(body).read().document(source, metadata)
+    return _Reader(body).read().document(source, metadata)

@@ -6,6 +6,7 @@ documents -> examples -> index -> dataset -> train -> evaluate -> report; each a
 from __future__ import annotations
 
 import random
+import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -78,11 +79,7 @@ def _documents_stage(
     from tinyforge.ingest import read_sources
 
     def work(key: str) -> dict[str, Any]:
-        def tell(name: str, outcome: str) -> None:
-            if outcome != "read":
-                watch.say("documents", f"{name}: {outcome}")
-
-        found = read_sources(sources, config.ingest, tell)
+        found = read_sources(sources, config.ingest, lambda name, outcome: watch.say("documents", f"{name}: {outcome}"))
         write_jsonl(job.run.path("documents.jsonl"), (d.to_json() for d in found.documents))
         characters = sum(len(d.text) for d in found.documents)
         watch.say("documents", f"{len(found.documents)} read ({characters:,} characters), {len(found.skipped)} skipped")
@@ -232,7 +229,10 @@ def _train_stage(job: Job, dataset_key: str, base: Base, config: Config, watch: 
         train, dev = _examples(job.run, "train"), _examples(job.run, "dev")
         return {"key": key, **tune(job, key, base, train, dev, config, watch.on_status)}
 
-    return str(job.stage("train", inputs, work)["key"])
+    trained = job.stage("train", inputs, work)
+    # Only now: a kill just before the stage is recorded must find something to continue from.
+    shutil.rmtree(job.run.path("checkpoints"), ignore_errors=True)
+    return str(trained["key"])
 
 
 def _evaluate_stage(job: Job, train_key: str, base: Base, config: Config, watch: Watch, command: str) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
+import random
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,9 @@ from typing import Any
 from tinyforge.config import Config
 from tinyforge.errors import InputError
 from tinyforge.pipeline.stages import Job
+from tinyforge.pipeline.teach import teach, write_questions
 from tinyforge.records import content_id
-from tinyforge.run import Run, hash_file, hash_json, write_folder_atomic, write_json, write_jsonl
+from tinyforge.run import Run, hash_file, hash_json, read_jsonl, write_folder_atomic, write_json, write_jsonl
 
 TOKENIZER_CHARACTERS = 40_000_000  # more text changes an 8k vocabulary little and costs minutes
 
@@ -39,7 +40,11 @@ def pretrain(
         job = Job(run, say)
         corpus = _corpus_stage(job, sources, config)
         tokens = _token_stage(job, corpus, config)
-        return _train_stage(job, tokens, config, on_status)
+        trained = _train_stage(job, tokens, config, on_status)
+        if config.pretrain.reading_questions:
+            questions = write_questions(job, corpus["key"], _named_texts(run, config), config)
+            trained["reading"] = teach(job, [trained["key"], questions], config, on_status)
+        return trained
 
 
 def _corpus_key(sources: Sequence[str | Path]) -> list[list[str]]:
@@ -65,17 +70,27 @@ def _corpus_stage(job: Job, sources: Sequence[str | Path], config: Config) -> di
 
 
 def _texts(run: Run, config: Config, held_out: bool) -> Iterator[str]:
-    with open(run.path("corpus.jsonl"), encoding="utf-8") as handle:  # noqa: PTH123
-        for line in handle:
-            row = json.loads(line)
-            if _held_out(row["name"], row["text"], config.pretrain.validation_fraction) == held_out:
-                yield row["text"]
+    for row in read_jsonl(run.path("corpus.jsonl")):
+        if _held_out(row["name"], row["text"], config.pretrain.validation_fraction) == held_out:
+            yield row["text"]
+
+
+def held_out_texts(run: Run, config: Config) -> Iterator[str]:
+    """The documents of a pretraining run that it was not trained on."""
+    return _texts(run, config, True)
+
+
+def _named_texts(run: Run, config: Config) -> Iterator[tuple[str, str, bool]]:
+    """``(name, text, held out)`` of every document, in an order that mixes the sources."""
+    rows = list(read_jsonl(run.path("corpus.jsonl")))
+    random.Random(config.seed).shuffle(rows)
+    for row in rows:
+        yield row["name"], row["text"], _held_out(row["name"], row["text"], config.pretrain.validation_fraction)
 
 
 def _first_characters(texts: Iterator[str], limit: int) -> Iterator[str]:
-    sizes = itertools.count()
     total = 0
-    for text, _ in zip(texts, sizes, strict=False):
+    for text in texts:
         yield text
         total += len(text)
         if total > limit:
@@ -107,7 +122,8 @@ def _token_stage(job: Job, corpus: dict[str, Any], config: Config) -> dict[str, 
 
 
 def _train_stage(job: Job, tokens: dict[str, Any], config: Config, on_status: Callable[[Any], None]) -> dict[str, Any]:
-    shape = config.pretrain.model_dump(exclude={"tokens", "near_duplicate"})
+    later = {name for name in type(config.pretrain).model_fields if name.startswith("reading_")}
+    shape = config.pretrain.model_dump(exclude={"tokens", "near_duplicate", *later})
     training = config.train.model_dump(exclude={"checkpoint_seconds"})
     inputs = [tokens["key"], shape, config.pretrain.tokens, training, config.seed]
     return job.stage("train", inputs, lambda key: _train(job, key, config, on_status))
@@ -151,10 +167,13 @@ def _train(job: Job, key: str, config: Config, on_status: Callable[[Any], None])
         model.to(torch.bfloat16).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
 
-    write_folder_atomic(job.run.path("model"), save)
+    write_folder_atomic(job.run.path("pretrained"), save)
+    if not config.pretrain.reading_questions:
+        write_folder_atomic(job.run.path("model"), save)
     predicted = int((dev.lengths - 1).sum())
     bits = result.best_loss * predicted / dev.bytes / math.log(2)
     return {
+        "key": key,
         "steps": result.steps,
         "tokens": result.tokens,
         "train_seconds": round(result.seconds, 1),

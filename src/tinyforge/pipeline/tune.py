@@ -69,7 +69,6 @@ def tune(
     )
     result = training.run()
     _save(job, base, model, tokenizer, method)
-    shutil.rmtree(job.run.path("checkpoints"), ignore_errors=True)
     return {
         "method": method,
         "parameters": parameters,

@@ -1,0 +1,92 @@
+"""The command line as a person meets it: help, exit codes, and no weight before it is needed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tinyforge.cli import COMMANDS, main
+from tinyforge.cli.common import clock
+from tinyforge.cli.demo import pick_questions
+from tinyforge.config import options
+
+
+def tinyforge(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "tinyforge", *words], capture_output=True, text=True, timeout=120)
+
+
+def test_help_lists_every_command_and_imports_nothing_heavy() -> None:
+    code = (
+        "import sys\nfrom tinyforge.cli import main\n"
+        "try:\n main(['--help'])\nexcept SystemExit: pass\n"
+        "print([m for m in ('torch', 'transformers', 'rich', 'numpy', 'lancedb') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.rstrip().endswith("[]"), done.stdout
+    for name, summary in COMMANDS.items():
+        assert name in done.stdout and summary.split()[0] in done.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--help"])
+    assert stop.value.code == 0 and f"tinyforge {command}" in capsys.readouterr().out
+
+
+def test_build_help_shows_each_option_as_declared(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["build", "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    for key, kind, _, text in options():
+        if not key.startswith("pretrain."):
+            assert f"{key} ({kind}" in shown and text in shown, key
+
+
+@pytest.mark.parametrize(
+    "words", [[], ["nonsense"], ["build"], ["build", "x"], ["ask", "x"], ["build", "x", "--ou", "y"]]
+)
+def test_wrong_usage_exits_2(words: list[str]) -> None:
+    done = tinyforge(*words)
+    assert done.returncode == 2 and "usage: tinyforge" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_config_is_machine_readable(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert {row["key"] for row in rows} == {key for key, *_ in options()}
+
+
+def test_a_closed_pipe_is_no_error() -> None:
+    code = f"{sys.executable} -m tinyforge config | head -1"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and done.stderr == "" and done.stdout.startswith("seed")
+
+
+def test_models_lists_the_embedded_base_and_prints_its_folder(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "--json"]) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert rows["tiny"]["where"] == "embedded" and 0 < rows["tiny"]["megabytes"] <= 40
+    assert main(["models", "path", "tiny"]) == 0
+    folder = Path(capsys.readouterr().out.strip())
+    assert (folder / "model.safetensors").is_file() and (folder / "README.md").is_file()
+    assert main(["models", "path", "nonsense"]) == 2
+    assert "unknown base" in capsys.readouterr().err
+
+
+def test_clock() -> None:
+    assert [clock(s) for s in (0, 59.6, 61, 3600, 7325)] == ["0:00", "1:00", "1:01", "1:00:00", "2:02:05"]
+
+
+def test_the_demo_shows_middling_questions_not_the_best() -> None:
+    def row(number: int, base: float, tuned: float) -> dict[str, object]:
+        answers = {"base": {"token_f1": base}, "tuned": {"token_f1": tuned}}
+        return {"set": "wordings", "id": str(number), "source": f"s{number}", "answers": answers}
+
+    rows = [row(i, 0.0, i / 10) for i in range(11)]
+    chosen = pick_questions({"questions": rows})
+    assert sorted(float(r["answers"]["tuned"]["token_f1"]) for r in chosen) == [0.4, 0.5, 0.6]
