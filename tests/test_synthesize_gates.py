@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from synthesize_pages import build
@@ -9,7 +11,9 @@ from tinyforge.config import SynthesizeConfig
 from tinyforge.records import Span
 from tinyforge.synthesize.conflicts import distinct, settle
 from tinyforge.synthesize.facts import Candidate, Fact
+from tinyforge.synthesize.forms import EXTRAS, FAMILIES
 from tinyforge.synthesize.gates import GATES, refusal
+from tinyforge.synthesize.language import normal
 from tinyforge.synthesize.places import places
 from tinyforge.synthesize.wordings import plainest, questions
 
@@ -85,13 +89,28 @@ def test_same_question_and_answer_is_kept_once() -> None:
     assert [gate for _, gate in refused] == ["duplicate_question"]
 
 
+def test_each_question_stands_under_its_normal_form() -> None:
+    slots = {
+        "d": "what's ¿the? 3.5% (fee)",
+        "i": "— ",
+        "t": "%",
+        "e": "the A.B.",
+        "r": "x_y",
+        "c": "if you pay",
+        "g": "go",
+    }
+    for form in (*FAMILIES, *EXTRAS):
+        found = questions(replace(candidate(GOOD).fact, form=form, slots=tuple(slots.items())), PLACE)
+        assert len(found) >= 12 and all(key == normal(question) for key, question in found.items())
+
+
 def test_shared_wordings_are_taken_from_both_facts() -> None:
     one, other = candidate(GOOD), candidate(GOOD, subject="Sentry")
     shared = "Tell me everything."
-    worded = [(c, [*questions(c.fact, PLACE), shared]) for c in (one, other)]
+    worded = [(c, {**questions(c.fact, PLACE), normal(shared): shared}) for c in (one, other)]
     refused: list[tuple[Candidate, str]] = []
     kept = distinct(worded, refused)
     assert len(kept) == 2 and not refused
     assert all(shared not in found for _, found in kept)
-    assert distinct([(one, [shared]), (other, ["One."])], refused) == []
+    assert distinct([(one, {"tell me everything": shared}), (other, {"one": "One."})], refused) == []
     assert [gate for _, gate in refused] == ["too_few_wordings"] * 2

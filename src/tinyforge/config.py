@@ -37,7 +37,7 @@ class DatasetConfig(_Section):
     dev_fraction: float = Field(0.06, gt=0, lt=0.5, description="Share of fact clusters kept for choosing checkpoints.")
     held_out_wordings: int = Field(2, ge=1, description="Wordings of each trained fact kept for the wordings test.")
     reading_share: float = Field(
-        0.25, ge=0, le=1, description="Share of training questions that also appear with retrieved passages."
+        0.04, ge=0, le=1, description="Share of training questions that also appear with retrieved passages."
     )
     max_length: int = Field(1024, ge=64, description="Longest example in tokens.")
 
@@ -46,7 +46,7 @@ class TrainConfig(_Section):
     method: Literal["auto", "full", "lora"] = Field(
         "auto", description="What is trained: every weight (full) or adapters (lora); auto takes full up to 100M."
     )
-    epochs: float = Field(7.0, gt=0, description="Passes over the training examples.")
+    epochs: float = Field(3.0, gt=0, description="Passes over the training examples.")
     max_steps: int = Field(0, ge=0, description="Stop after this many optimizer steps; 0 means no limit.")
     learning_rate: float = Field(0.0, ge=0, description="Peak learning rate; 0 chooses one for the method.")
     optimizer: Literal["adamw", "muon"] = Field(

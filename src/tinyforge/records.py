@@ -18,12 +18,11 @@ Split = Literal["train", "dev", "wordings", "documents"]
 
 def content_id(*parts: str) -> str:
     """16 hex digits of SHA-256 over the parts; equal parts always give equal ids."""
-    digest = hashlib.sha256()
+    framed = b""
     for part in parts:
         encoded = part.encode("utf-8", "surrogatepass")
-        digest.update(len(encoded).to_bytes(8, "little"))
-        digest.update(encoded)
-    return digest.hexdigest()[:16]
+        framed += len(encoded).to_bytes(8, "little") + encoded
+    return hashlib.sha256(framed).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,10 @@ _OPENERS = frozenset(
 
 _BREAK = re.compile(r"[ \t]*\n(?:[ \t]*\n)+[ \t]*|[ \t]*\n[ \t]*")
 _STOP = re.compile(r"[.!?…]+[\"'”’)\]*_»]*(?=\s)|[。！？]+[」』”）]*")
+_BEFORE_NEXT = re.compile(r"\s*[\"'“‘(\[*_]*")
+_LETTERS = re.compile(r"[A-Za-z]+")
+_CONTENT = re.compile(r"[^\W_]")
+_INITIALS = re.compile(r"(?:[A-Za-z]\.)+[A-Za-z]")
 _WORD_BEFORE = re.compile(r"[\w.&]+$")
 _MARKER = re.compile(r"(?:[-*+•‣◦▪–]|\(?\d{1,3}[.)]|\(?[a-zA-Z][.)])\s|[|>#]")
 _BULLET = re.compile(r"(?:[-*+•‣◦▪–]|\(?\d{1,3}[.)])\s+(?=\S)")
@@ -83,21 +87,23 @@ def _ends(text: str, left: int, stop: re.Match[str], end: int) -> bool:
     mark = stop.group()
     if mark[0] in "。！？":
         return True
-    following = text[stop.end() : end].lstrip().lstrip("\"'“‘([*_")
+    after = _BEFORE_NEXT.match(text, stop.end(), end)
+    following = text[after.end() if after else stop.end() : end][:40]
     if following[:1].islower():
         return False
     if mark.rstrip("\"'”’)]*_»") != ".":
         return True
     if _LIST_NUMBER.fullmatch(text, left, stop.start()):
         return False
-    return _full_stop_ends(text[left : stop.start()], following)
+    last = max(left, text.rfind(" ", left, stop.start()))  # the last word is all that counts
+    return _full_stop_ends(text[last : stop.start()], following)
 
 
 def _full_stop_ends(before: str, following: str) -> bool:
     match = _WORD_BEFORE.search(before)
     word = match.group() if match else ""
     lower = word.lower()
-    opener = re.match(r"[A-Za-z]+", following)
+    opener = _LETTERS.match(following)
     opens = opener is not None and opener.group().lower() in _OPENERS
     if lower in _LEADING:
         return False
@@ -109,7 +115,7 @@ def _full_stop_ends(before: str, following: str) -> bool:
         return opens
     if len(word) == 1 and word.isupper() and word != "I":  # an initial: J. Smith
         return opens
-    if re.fullmatch(r"(?:[A-Za-z]\.)+[A-Za-z]", word):  # U.S, e.g. before a name
+    if _INITIALS.fullmatch(word):  # U.S, e.g. before a name
         return opens
     return True
 
@@ -122,5 +128,4 @@ def _trim(text: str, start: int, end: int) -> tuple[int, int] | None:
         start = bullet.end()
     while end > start and text[end - 1].isspace():
         end -= 1
-    has_content = any(character.isalnum() for character in text[start:end])
-    return (start, end) if has_content else None
+    return (start, end) if _CONTENT.search(text, start, end) else None

@@ -55,7 +55,7 @@ def synthesize(documents: Sequence[Document], config: SynthesizeConfig, seed: in
     worded = distinct([(c, questions(c.fact, c.place)) for c in selected], refused)
     by_id = {document.id: document for document in documents}
     examples = [example for c, found in worded for example in _examples(c, found, config, seed)]
-    for example in examples:
+    for example in {example.fact: example for example in examples}.values():  # a fact's share answer and evidence
         if not verify(example, by_id):
             raise ValueError(f"rule {example.rule}: answer is not in its document: {example.answer!r}")
     rejected = [_rejected(candidate, gate) for candidate, gate in refused]
@@ -116,10 +116,11 @@ def _examples(candidate: Candidate, found: list[str], config: SynthesizeConfig, 
     name = content_id("fact", place.document.id, fact.rule, candidate.question, spans)
     rng = random.Random(f"{seed}:{name}")
     topic = f"{place.title} > {place.heading}"
+    answer = Message("assistant", fact.answer)
     for number, text in enumerate(choose(found, config.wordings, rng)):
         yield Example(
             id=content_id("example", name, text),
-            messages=(Message("user", text), Message("assistant", fact.answer)),
+            messages=(Message("user", text), answer),
             evidence=fact.spans,
             fact=name,
             topic=topic,
@@ -141,7 +142,7 @@ def _rejected(candidate: Candidate, gate: str) -> Rejected:
 
 def _silence(place: Place) -> str:
     """Why no rule found anything in a section."""
-    if not any(place.all_sentences()):
+    if not place.all_sentences:
         return "no prose"
     return "references or exercises" if place.is_apparatus else "no sentence that stands on its own"
 

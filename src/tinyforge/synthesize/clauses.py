@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from tinyforge.synthesize.language import AUXILIARIES, MODALS, is_plural, points_away, straight, vague_subject
 
@@ -69,6 +70,7 @@ def _with_ed(base: str) -> str:
 _S_FORMS = {_with_s(base): base for base in _BASES}
 _PAST_FORMS = {_with_ed(base): base for base in _BASES if base not in _SAME_PAST}
 _BASE_FORMS = frozenset(_BASES)
+_VERB_FORMS = _BASE_FORMS.union(_S_FORMS, _PAST_FORMS)
 
 _OPENS_OBJECT = re.compile(
     r"(?:a|an|the|our|your|their|its|all|any|some|each|every|no|only|up|both|many|more|most|several|about|us|you|them|"
@@ -84,11 +86,11 @@ _NEVER_FIRST = frozenset(
     "let don't".split()
 )
 _CONTRACTED = {"'re": "are", "'ll": "will", "'ve": "have"}
+_CONTRACTION = re.compile(r"(you|we|they|i)('(?:re|ll|ve))")
 _CANNOT = {"cannot": "can", "can't": "can", "don't": "do", "doesn't": "does", "isn't": "is", "aren't": "are",
            "won't": "will", "shouldn't": "should", "mustn't": "must", "wasn't": "was", "weren't": "were",
            "didn't": "did", "hasn't": "has", "haven't": "have", "couldn't": "could", "wouldn't": "would"}  # fmt: skip
 PRONOUN_SUBJECTS = frozenset(("you", "we", "they", "i", "he", "she", "it"))
-_TOKEN = re.compile(r"\S+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,29 +119,30 @@ class Clause:
         return f"{helper} {self.subject} {self.base} {tail}".rstrip()
 
 
+@lru_cache(maxsize=4096)
 def split_clause(text: str, longest: int = 9) -> Clause | None:
     """The clause that ``text`` opens with, when its subject has at most ``longest`` words and its verb is known."""
-    tokens = _TOKEN.findall(text)[: longest + 2]
-    subject: list[str] = []
-    end = 0
+    tokens = text.split(None, longest + 2)[: longest + 2]
     for place, token in enumerate(tokens):
-        start = text.index(token, end)
-        end = start + len(token)
-        plain = straight(token).lower()
-        found = _verb(tokens, place, subject)
-        if found is not None and subject:
+        found = _verb(tokens, place, tokens[:place]) if place else None
+        if found is not None:
             verb, base, negative = found
-            rest = text[end:].strip()
-            return Clause(" ".join(subject), verb, f"not {rest}".strip() if negative else rest, base)
-        contracted = re.fullmatch(r"(you|we|they|i)('(?:re|ll|ve))", plain)
-        if contracted and not subject:
-            return Clause(token[: -len(contracted[2])], _CONTRACTED[contracted[2]], text[end:].strip())
-        if plain in _NOT_IN_SUBJECT or plain[-1] in ",;:.?!" or len(subject) >= longest:
+            rest = _after(text, place + 1)
+            return Clause(" ".join(tokens[:place]), verb, f"not {rest}".strip() if negative else rest, base)
+        plain = straight(token).lower()
+        contracted = None if place else _CONTRACTION.fullmatch(plain)
+        if contracted:
+            return Clause(token[: -len(contracted[2])], _CONTRACTED[contracted[2]], _after(text, 1))
+        if plain in _NOT_IN_SUBJECT or plain[-1] in ",;:.?!" or place >= longest:
             return None
-        if plain.split("'")[0] in PRONOUN_SUBJECTS if subject else plain in _NEVER_FIRST:
+        if plain.split("'")[0] in PRONOUN_SUBJECTS if place else plain in _NEVER_FIRST:
             return None
-        subject.append(token)
     return None
+
+
+def _after(text: str, count: int) -> str:
+    """The text behind its first ``count`` words."""
+    return "".join(text.split(None, count)[count:]).strip()
 
 
 def _verb(tokens: list[str], place: int, subject: list[str]) -> tuple[str, str, bool] | None:
@@ -152,6 +155,8 @@ def _verb(tokens: list[str], place: int, subject: list[str]) -> tuple[str, str, 
         if word in ("has", "have", "had") and (_OPENS_OBJECT.match(following) or following in ("to", "access")):
             return word, "have", False
         return word, "", False
+    if word not in _VERB_FORMS:
+        return None
     following = straight(tokens[place + 1]).lower() if place + 1 < len(tokens) else ""
     opens = _OPENS_OBJECT.match(following) is not None
     if word in _S_FORMS and not _many(subject):

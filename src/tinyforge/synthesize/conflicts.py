@@ -46,13 +46,12 @@ def _owns(candidate: Candidate) -> bool:
     return bare in (normal(candidate.place.heading), normal(candidate.place.title))
 
 
-def distinct(worded: list[tuple[Candidate, list[str]]], refused: Refused) -> list[tuple[Candidate, list[str]]]:
-    """Every fact with the questions that it alone asks; one with fewer than a dozen is refused."""
-    keys = [[normal(question) for question in questions] for _, questions in worded]
-    asked = Counter(key for found in keys for key in found)
+def distinct(worded: list[tuple[Candidate, dict[str, str]]], refused: Refused) -> list[tuple[Candidate, list[str]]]:
+    """Every fact with the questions (each under its normal form) that it alone asks; fewer than a dozen: refused."""
+    asked = Counter(key for _, questions in worded for key in questions)
     kept = []
-    for (candidate, questions), found in zip(worded, keys, strict=True):
-        own = [question for question, key in zip(questions, found, strict=True) if asked[key] == 1]
+    for candidate, questions in worded:
+        own = [question for key, question in questions.items() if asked[key] == 1]
         if len(own) < FEWEST:
             refused.append((candidate, "too_few_wordings"))
         else:

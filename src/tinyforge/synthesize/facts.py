@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import chain
 
 from tinyforge.records import Document, Example, Section, Span
 from tinyforge.synthesize.language import Vocabulary, tidy
@@ -69,30 +71,25 @@ class Place:
     lists: tuple[ListGroup, ...]
     known: Vocabulary = field(repr=False)
 
-    @property
+    @cached_property
     def path(self) -> str:
         return " > ".join(tidy(part) for part in self.section.path)
 
-    @property
+    @cached_property
     def is_apparatus(self) -> bool:
         """Whether this is an exercise, a list of sources or a legal notice: nothing here states a fact to learn."""
         return _APPARATUS.search(self.heading) is not None
 
-    @property
+    @cached_property
     def is_intro(self) -> bool:
         """Whether this is the text under the document's own title."""
         return self.own and len(self.section.path) == 1 and self.heading == tidy(self.document.title)
 
-    def sentences(self) -> Iterable[Sentence]:
-        for paragraph in self.paragraphs:
-            yield from paragraph
-
-    def all_sentences(self) -> Iterable[Sentence]:
+    @cached_property
+    def all_sentences(self) -> tuple[Sentence, ...]:
         """The paragraphs' sentences, then the list items'."""
-        yield from self.sentences()
-        for group in self.lists:
-            for item in group.items:
-                yield from item.sentences
+        items = (item.sentences for group in self.lists for item in group.items)
+        return tuple(chain.from_iterable((*self.paragraphs, *items)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,35 +7,52 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from itertools import pairwise, product
 
 from tinyforge.config import SynthesizeConfig
 from tinyforge.synthesize.facts import Candidate
-from tinyforge.synthesize.language import leans, points_away, straight, vague_subject, words
+from tinyforge.synthesize.language import holds, leans, points_away, straight, vague_subject, words
 
 # Their answers are values, questions' answers or lists; they need not be sentences that stand alone.
 _SHORT_ANSWERS = frozenset(("acronym", "value", "table", "faq", "heading", "entry", "glossary"))
 _URL = re.compile(r"(?:https?://|www\.)\S+|\b[\w-]+(?:\.[\w-]+)*\.(?:com|org|net|io|edu|gov|dev)\b\S*|\S+@\S+\.\w+")
-_PLACEHOLDER = re.compile(
-    r"\{\{|\}\}|\{%|%\}|<%|%>|\$\{|%\(\w+\)s|\b(?:TODO|TBD|FIXME|XXX)\b|(?i:lorem ipsum|\[your |[\[<]insert|"
-    r"coming soon|intentionally left blank|click here|\[citation needed\])"
-)
+_ADDRESS = ("://", "www.", "@", ".com", ".org", ".net", ".io", ".edu", ".gov", ".dev")  # every match has one of them
+_PLACEHOLDERS = (
+    "{{", "}}", "{%", "%}", "<%", "%>", "${", "lorem ipsum", "[your ", "[insert", "<insert", "coming soon",
+    "intentionally left blank", "click here", "[citation needed]",
+)  # fmt: skip
+_TO_DO = re.compile(r"%\(\w+\)s|\b(?:TODO|TBD|FIXME|XXX)\b")
 _AWAY = re.compile(
     r"\b(?:(?:as|are|is|be|was|were|list(?:ed)?|shown|given|described|the|see|mentioned|discussed|in) (?:below|above)|"
     r"(?:the|as) follow(?:s|ing)\b(?! (?:year|day|month|week|morning))|(?:figure|table|exhibit|listing|equation) "
     r"(?:\d|\(|above|below|shows)|(?:this|that|the (?:previous|next|preceding|last|present|current)) "
     r"(?:section|chapter|module|page|example|exercise|lesson|figure|table|graph|diagram)|(?:previous|next|earlier|"
     r"later) (?:sections?|chapters?|modules?)|you (?:will|'ll) (?:learn|see|read))\b",
-    re.I,
 )
+# A quick look: every match has one of these.
+_AWAY_SIGNS = (
+    "below", "above", "follow", "figure", "table", "exhibit", "listing", "equation", "section", "chapter", "module",
+    "page", "example", "exercise", "lesson", "graph", "diagram", "you will", "you 'll",
+)  # fmt: skip
 # Where a reference was cut out ("as the data in show", "see and"), a word is missing.
-_HOLE = re.compile(
-    r"\b(?:in|see|from|by|of|with|to|at) (?:shows?|illustrates?|presents?|displays?|lists?|summarizes|provides|and|or|"
-    r"are|is|was)\b|(?<=\s)\(\s*\)|\(\s*(?:see|and|or)?\s*[),]|\s,|\b(?:the|a|an) (?:is|are|shows?|of|in|and)\b|"
-    r"^\(\w\) |\b(?:section|chapter|figure|table|exhibit) (?:and|or|shows?|is|are|in)\b|[.,;] [.,;]|"
-    r"\b(?:of|in|see) [(]\w[)]|\.\.\s|\bas \(\w\)",
-    re.I,
+_HOLE_WORDS = (
+    ("in see from by of with to at", "show shows illustrate illustrates present presents display displays list lists "
+     "summarizes provides and or are is was"),
+    ("the a an", "is are show shows of in and"),
+    ("section chapter figure table exhibit", "and or show shows is are in"),
+)  # fmt: skip
+_HOLE_PAIRS = frozenset(pair for first, then in _HOLE_WORDS for pair in product(first.split(), then.split()))
+_HOLE_PAIR = re.compile(
+    "|".join(rf"\b(?:{'|'.join(a.split())}) (?:{'|'.join(b.split())})\b" for a, b in _HOLE_WORDS), re.I
 )
-_CODE = re.compile(r"^(?:def|if|for|while|try|class|with|else|elif)\b.*:\s.*[=()]|\breturn\b[^.]*\breturn\b|[=!]= ")
+_HOLE_MARK = re.compile(r"[.,;](?:(?<=\s,)| [.,;]|(?<=\.)\.\s)")
+_HOLE_BRACKET = re.compile(
+    r"(?<=\s)\(\s*\)|\(\s*(?:see|and|or)?\s*[),]|^\(\w\) |\b(?:of|in|see) [(]\w[)]|\bas \(\w\)", re.I
+)
+_CODE_LINE = re.compile(r"(?:def|if|for|while|try|class|with|else|elif)\b.*:\s.*[=()]")
+_RETURNS = re.compile(r"\breturn\b[^.]*\breturn\b")
+_LABEL = re.compile(r"(?:^|[\s(])(?:\w|\d+)\)")  # "1)" and "a)"
+_POINTING = frozenset("this these those that it they them he she here".split())
 _SYMBOLS = re.compile(r"[{}<>=|\\#^~@_;*+\[\]]")
 _SENTENCE_END = (".", "!", "?", ")", "”", '"', "’", "'", "…", "]")
 
@@ -55,8 +72,20 @@ def dangling_subject(c: Candidate) -> bool:
 
 
 def _points(question: str) -> bool:
-    found = words(straight(question))
-    return any(w in ("this", "these", "those", "that", "it", "they", "them", "he", "she", "here") for w in found)
+    return not _POINTING.isdisjoint(words(straight(question)))
+
+
+def _elsewhere(text: str) -> bool:
+    """Whether a text points at another place of its document."""
+    lower = straight(text).lower()
+    return holds(lower, _AWAY_SIGNS) and _AWAY.search(lower) is not None
+
+
+def _hole(text: str) -> bool:
+    """Whether a word is missing."""
+    if _HOLE_MARK.search(text) or ("(" in text and _HOLE_BRACKET.search(text)):
+        return True
+    return not _HOLE_PAIRS.isdisjoint(pairwise(words(text))) and _HOLE_PAIR.search(text) is not None
 
 
 def vague(c: Candidate) -> bool:
@@ -74,7 +103,7 @@ def subject_broken(c: Candidate) -> bool:
 
 def question_not_self_contained(c: Candidate) -> bool:
     asked = " ".join((c.fact.slot("d"), c.fact.slot("c"), c.fact.subject))
-    return _AWAY.search(straight(asked)) is not None or _HOLE.search(asked) is not None
+    return _elsewhere(asked) or _hole(asked)
 
 
 def dangling_answer(c: Candidate) -> bool:
@@ -85,7 +114,7 @@ def dangling_answer(c: Candidate) -> bool:
 
 
 def answer_points_elsewhere(c: Candidate) -> bool:
-    return _AWAY.search(straight(c.fact.answer)) is not None
+    return _elsewhere(c.fact.answer)
 
 
 def answer_too_short(c: Candidate) -> bool:
@@ -96,6 +125,8 @@ def answer_too_short(c: Candidate) -> bool:
 
 def link_only(c: Candidate) -> bool:
     """Nothing, or next to nothing, is left when addresses are taken away."""
+    if not holds(c.fact.answer, _ADDRESS):
+        return False
     rest = _URL.sub("", c.fact.answer)
     return rest != c.fact.answer and len(words(rest)) < 4
 
@@ -111,21 +142,25 @@ def broken_fragment(c: Candidate) -> bool:
     answer = c.fact.answer
     if answer.endswith((":", ",", ";", "(", "—")) or _unbalanced(answer):
         return True
-    return c.fact.rule not in ("value", "table") and _HOLE.search(answer) is not None
+    return c.fact.rule not in ("value", "table") and _hole(answer)
 
 
 def _unbalanced(text: str) -> bool:
-    if any(text.count(left) != text.count(right) for left, right in ("()", "[]", "“”")):
-        return not re.search(r"(?:^|[\s(])(?:\w|\d+)\)", text)  # "1)" and "a)" are labels
+    count = text.count
+    if count("(") != count(")") or count("[") != count("]") or count("“") != count("”"):
+        return not _LABEL.search(text)
     return text.count('"') % 2 == 1
 
 
 def template_junk(c: Candidate) -> bool:
-    return _PLACEHOLDER.search(c.fact.answer) is not None
+    return holds(c.fact.answer.lower(), _PLACEHOLDERS) or _TO_DO.search(c.fact.answer) is not None
 
 
 def code_in_sentence(c: Candidate) -> bool:
-    return _symbols(c.fact.answer) > 0.06 or _CODE.search(c.fact.answer) is not None
+    answer = c.fact.answer
+    if _symbols(answer) > 0.06 or "== " in answer or "!= " in answer or _CODE_LINE.match(answer):
+        return True
+    return "return" in answer and _RETURNS.search(answer) is not None
 
 
 def _symbols(text: str) -> float:
@@ -134,7 +169,7 @@ def _symbols(text: str) -> float:
 
 def repeats_question(c: Candidate) -> bool:
     """An answer that says no word which the question has not said already."""
-    return set(words(c.fact.answer)) <= set(words(c.question))
+    return set(words(c.question)).issuperset(words(c.fact.answer))
 
 
 GATES: dict[str, Callable[[Candidate], bool]] = {

@@ -130,9 +130,8 @@ def _body(document: Document, section: Section) -> tuple[tuple[tuple[Sentence, .
 
 def _sentences(document: Document, span: Span) -> tuple[Sentence, ...]:
     text = document.slice(span)
-    return tuple(
-        Sentence(tidy(text[a:b]), Span(span.document, span.start + a, span.start + b)) for a, b in sentences(text)
-    )
+    name, start = span.document, span.start
+    return tuple([Sentence(tidy(text[a:b]), Span(name, start + a, start + b)) for a, b in sentences(text)])
 
 
 def _item(document: Document, block: Block) -> Item:

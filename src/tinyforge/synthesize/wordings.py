@@ -27,24 +27,27 @@ _HANDBOOK = re.compile(
 _NAME_INSIDE = re.compile(r"(?<=[a-z,] )[A-Z][\w-]+")
 
 
-def questions(fact: Fact, place: Place) -> list[str]:
-    """Every question that the fact's family can make, the plainest first; no two alike but for case and punctuation."""
+def questions(fact: Fact, place: Place) -> dict[str, str]:
+    """Every question that the fact's family can make, the plainest first, each under its :func:`normal` form.
+
+    No two are alike but for case and punctuation.
+    """
     slots = _slots(fact, place)
+    # Someone who reads "you" in a document asks about themselves: half of the wordings do.
     mine = _as_first_person(slots)
+    told = slots, {name: _spaced(value) for name, value in slots.items()}
+    asked = (mine, {name: _spaced(value) for name, value in mine.items()}) if mine else told
     found: dict[str, str] = {}
-    for number, template in enumerate(_templates(fact, place)):
-        # Someone who reads "you" in a document asks about themselves: half of the wordings do.
-        chosen = mine if number % 2 and mine else slots
-        if _needs(template) <= chosen.keys():
-            text = template.format_map(chosen)
-            found.setdefault(normal(text), text)
-    return list(found.values())
+    for in_person, template, key in _usable(_templates(fact, place), frozenset(slots)):
+        values, keys = asked if in_person else told
+        found.setdefault(key.format_map(keys)[1:], template.format_map(values))
+    return found
 
 
 def plainest(fact: Fact, place: Place) -> str:
     """The first of :func:`questions`, without making the others."""
     slots = _slots(fact, place)
-    return next((t.format_map(slots) for t in _templates(fact, place) if _needs(t) <= slots.keys()), "")
+    return next((t.format_map(slots) for _, t, _ in _usable(_templates(fact, place), frozenset(slots))), "")
 
 
 def _slots(fact: Fact, place: Place) -> dict[str, str]:
@@ -57,7 +60,7 @@ def _slots(fact: Fact, place: Place) -> dict[str, str]:
 
 
 def _with_capitals(slots: dict[str, str]) -> dict[str, str]:
-    return {**slots, **{key.upper(): upper_first(value) for key, value in slots.items() if len(key) == 1}}
+    return slots | {key.upper(): upper_first(value) for key, value in slots.items() if len(key) == 1}
 
 
 def _as_first_person(slots: dict[str, str]) -> dict[str, str]:
@@ -68,9 +71,29 @@ def _as_first_person(slots: dict[str, str]) -> dict[str, str]:
     return _with_capitals({**slots, **changed})
 
 
-@lru_cache(maxsize=1024)
-def _needs(template: str) -> frozenset[str]:
-    return frozenset(_SLOT.findall(template))
+@lru_cache(maxsize=512)
+def _usable(templates: tuple[str, ...], names: frozenset[str]) -> tuple[tuple[bool, str, str], ...]:
+    """The templates that these slots can fill: each with whether it is the first person's turn, and its normal form.
+
+    Where no slot touches a word, filling the normal form with normal slots gives the normal form of the question,
+    for a small part of the work.
+    """
+    return tuple(
+        (number % 2 == 1, template, _normal_template(template))
+        for number, template in enumerate(templates)
+        if names.issuperset(_SLOT.findall(template))
+    )
+
+
+def _normal_template(template: str) -> str:
+    pieces = _SLOT.split(template)  # text and slot names in turn
+    return "".join(f"{{{piece}}}" if odd % 2 else _spaced(piece) for odd, piece in enumerate(pieces))
+
+
+def _spaced(text: str) -> str:
+    """The normal form with a space in front, or nothing: what can be joined to others."""
+    plain = normal(text)
+    return f" {plain}" if plain else ""
 
 
 def _templates(fact: Fact, place: Place) -> tuple[str, ...]:
@@ -90,6 +113,7 @@ def speaks_for_itself(fact: Fact, place: Place) -> bool:
     return len(said) >= 5 or (len(said) >= 3 and _NAME_INSIDE.search(asked) is not None)
 
 
+@lru_cache(maxsize=256)
 def document_name(title: str) -> str:
     """How a question refers to a document: "the Employee Handbook", or its title in quotation marks."""
     if _HANDBOOK.search(title):

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from tinyforge.config import TrainConfig
 from tinyforge.dataset.batches import BatchPlan
 from tinyforge.errors import TrainingError
+from tinyforge.models.machine import release_memory
 from tinyforge.records import Tokens
 from tinyforge.run import write_atomic
 from tinyforge.train import checkpoint
@@ -30,6 +31,7 @@ from tinyforge.train.optimizer import MasterOptimizer
 from tinyforge.train.schedule import learning_rate_factor
 
 BEST = "best.safetensors"
+TRIM_EVERY = 20  # steps; a trim costs milliseconds
 
 
 class Rows(Protocol):
@@ -172,6 +174,8 @@ class Training:
                 if measured and self.dev is not None:
                     measured_loss = self._measure(optimizer, progress)
                     stopped = progress.stale >= self.config.patience
+                if progress.step % TRIM_EVERY == 0:
+                    release_memory()
                 self.on_status(Status(**{**status, "dev_loss": measured_loss}))
                 due = time.monotonic() - saved_at > self.config.checkpoint_seconds
                 if asked or due or (measured and progress.seconds > self.config.checkpoint_seconds):

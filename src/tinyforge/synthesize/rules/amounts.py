@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from tinyforge.synthesize.clauses import Clause, modal_object, named, split_clause
 from tinyforge.synthesize.facts import Fact, Place, Sentence, fact
-from tinyforge.synthesize.language import PRONOUNS, leans, lower_first, points_away, straight, words
+from tinyforge.synthesize.language import PRONOUNS, holds, leans, lower_first, points_away, straight, words
 
 _NUMBER = r"(?:\d[\d,.]*|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|fifteen|twenty|thirty|fifty)"
 _ABOUT = (
@@ -60,15 +60,26 @@ _BAD_UNIT = re.compile(
 )
 
 
+# A quick look: without one of these there is no number, or no frequency.
+_NUMERALS = (
+    "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "fifteen",
+    "twenty", "thirty", "fifty",
+)  # fmt: skip
+_FREQUENCIES = ("once ", "twice ", " times ", "every ", "annually", "monthly", "weekly", "quarterly")
+_DIGIT = re.compile(r"\d")
+
+
 def find(place: Place, limit: int) -> Iterator[Fact]:
-    for sentence in place.all_sentences():
+    for sentence in place.all_sentences:
         text = sentence.text
-        if leans(text) and not text.startswith("There "):
+        if len(text) > limit or text.endswith(("?", ":")) or (leans(text) and not text.startswith("There ")):
             continue
-        if text.endswith(("?", ":")) or len(text) > limit or _ELSEWHERE.search(text):
+        often = text.endswith((".", "!")) and holds(text, _FREQUENCIES)
+        number = holds(text.lower(), _NUMERALS) or _DIGIT.search(text) is not None
+        if not (often or number) or _ELSEWHERE.search(text):
             continue
-        found = _often(place, sentence) if _EVERY.match(text) else None
-        found = found or (_numbers(place, sentence) if re.search(_NUMBER, text, re.I) else None)
+        found = _often(place, sentence) if often else None
+        found = found or (_numbers(place, sentence) if number else None)
         if found is not None:
             yield found
 

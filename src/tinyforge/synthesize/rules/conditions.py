@@ -19,11 +19,13 @@ _IMPERATIVE = re.compile(
     r"(?:use|add|run|set|check|contact|ask|choose|click|create|call|consult|consider|send|open|select|follow|try|tell|"
     r"give|read|see|write|avoid|ensure|report|notify|inform|reach|talk|ping|get|take|keep|let|remember|start|stop)\s"
 )
+_COMMA = re.compile(r", (?:then )?")
+_JOINS = re.compile(r"(?:and|or|but|nor)\b")
 _AWAY = frozenset("this these those following above below such here so that".split())
 
 
 def find(place: Place, limit: int) -> Iterator[Fact]:
-    for sentence in place.all_sentences():
+    for sentence in place.all_sentences:
         found = _split(sentence) if _OPENS.match(sentence.text) else None
         if found is not None:
             yield _fact(place, sentence, *found)
@@ -34,9 +36,9 @@ def _split(sentence: Sentence) -> tuple[str, str] | None:
     text = sentence.text
     if text.endswith(("?", ":")):
         return None
-    for comma in re.finditer(r", (?:then )?", text[:150]):
+    for comma in _COMMA.finditer(text[:150]):
         condition, main = text[: comma.start()], text[comma.end() :]
-        if re.match(r"(?:and|or|but|nor)\b", main):
+        if _JOINS.match(main):
             continue
         if _ACTS.match(straight(main)) or _IMPERATIVE.match(main) or split_clause(main) is not None:
             clear = _understood(condition) and "this" not in words(main)

@@ -50,9 +50,7 @@ def _stands(sentence: Sentence) -> bool:
 
 def _questions(place: Place, limit: int) -> Iterator[Fact]:
     """What an exercise asks, where a section holds nothing else."""
-    asked = [
-        s for s in place.all_sentences() if s.text.endswith("?") and len(s.text) <= limit and len(words(s.text)) > 3
-    ]
+    asked = [s for s in place.all_sentences if s.text.endswith("?") and len(s.text) <= limit and len(words(s.text)) > 3]
     if asked:
         slots = {"d": f"what does {place.name} ask first", "i": f"what {place.name} asks first"}
         yield fact("questions", "ask", place.name, asked[:1], "explain", True, slots)
@@ -74,7 +72,7 @@ def _lists(place: Place, limit: int) -> Iterator[Fact]:
 
 def _statements(place: Place) -> Iterator[Fact]:
     found: list[tuple[str, Sentence]] = []
-    for sentence in place.all_sentences():
+    for sentence in place.all_sentences:
         if sentence.text.endswith(("?", ":")) or leans(sentence.text):
             continue
         clause = split_clause(sentence.text, longest=6)
@@ -82,7 +80,8 @@ def _statements(place: Place) -> Iterator[Fact]:
             found.append((clause.subject, sentence))
     counts = Counter(_bare(subject) for subject, _ in found)
     for subject, sentence in found:
-        if counts[_bare(subject)] == 1 and _names(subject) and _bare(subject) != normal(place.heading):
+        bare = _bare(subject)
+        if counts[bare] == 1 and bare != normal(place.heading) and _names(subject):
             inside = lower_first(subject, place.known)
             yield fact("statement", "about", inside, [sentence], "explain", True, {"n": inside})
 

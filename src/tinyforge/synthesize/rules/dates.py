@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from tinyforge.synthesize.clauses import Clause, named, split_clause
 from tinyforge.synthesize.facts import Fact, Place, Sentence, fact
-from tinyforge.synthesize.language import PRONOUNS, leans, lower_first, straight, words
+from tinyforge.synthesize.language import PRONOUNS, holds, leans, lower_first, straight, words
 
 _MONTH = r"(?:January|February|March|April|May|June|July|August|September|October|November|December)"
 _DAY = r"(?:Monday|Tuesday|Wednesday|Thursday|Friday|Saturday|Sunday)"
@@ -35,10 +35,17 @@ _MORE_TIME = re.compile(r"\s*(?:(?:and|to|through|until|of|every|each|or) .*)?$"
 _HOW_OFTEN = re.compile(r",? (?:once|twice) (?:a|per|every|each) \w+")
 
 
+# A quick look: without one of these there is no point in time.
+_NAMED = re.compile(rf"(?:1[5-9]|20)\d\d|{_MONTH}|{_DAY}")
+_ORDER = ("first ", "last ", "final ", "second ", "third ", "end ", "beginning ", "start ")
+
+
 def find(place: Place, limit: int) -> Iterator[Fact]:
-    for sentence in place.all_sentences():
+    for sentence in place.all_sentences:
         text = sentence.text
-        if leans(text) or text.endswith(("?", ":")) or len(text) > limit:
+        if len(text) > limit or text.endswith(("?", ":")) or leans(text):
+            continue
+        if not holds(text, _ORDER) and not _NAMED.search(text):
             continue
         match = _OPENS.match(text) or _ENDS.match(text)
         if match is not None:

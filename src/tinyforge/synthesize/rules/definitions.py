@@ -7,7 +7,16 @@ from collections.abc import Iterator
 
 from tinyforge.synthesize.clauses import split_clause
 from tinyforge.synthesize.facts import Fact, Place, Sentence, fact
-from tinyforge.synthesize.language import AUXILIARIES, leans, lower_first, points_away, straight, vague_subject, words
+from tinyforge.synthesize.language import (
+    AUXILIARIES,
+    holds,
+    leans,
+    lower_first,
+    points_away,
+    straight,
+    vague_subject,
+    words,
+)
 
 _COPULA = re.compile(
     r"(?P<x>[^,;:]{2,70}?) (?P<verb>is|are|was|were) (?P<what>(?:an?|the|our|one of (?:the|our)|any|those|things)\b.*)",
@@ -93,9 +102,14 @@ def find(place: Place, limit: int) -> Iterator[Fact]:
     yield from _fragment(place)
 
 
+_SAYS_WHAT = (" is ", " are ", " was ", " were ", " means ", " refers to ")  # every one of the patterns has one
+
+
 def _in_sentence(place: Place, sentence: Sentence) -> Iterator[Fact]:
     text = sentence.text
     if leans(text) or text.endswith(("?", ":")):
+        return
+    if not holds(text, _SAYS_WHAT):
         return
     match = _MEANS.match(text)
     if match is not None and re.match(

@@ -40,7 +40,7 @@ _IMPERATIVE = re.compile(
 
 
 def find(place: Place, limit: int) -> Iterator[Fact]:
-    for sentence in place.all_sentences():
+    for sentence in place.all_sentences:
         match = _PURPOSE.match(sentence.text) or _BY.match(sentence.text)
         if match is not None and _goal(match["goal"]) and not sentence.text.endswith((":", "?")):
             goal = match["goal"].strip()

@@ -37,7 +37,7 @@ def _entries(place: Place, spans: list[Span], limit: int) -> Iterator[Fact]:
     found = []
     for span in spans:
         text = place.document.slice(span)
-        match = _COLON.match(text) or _DASH.match(text)
+        match = (_COLON.match(text) if ":" in text else None) or _DASH.match(text)
         if match and _term(match["term"]) and not match["text"].lower().startswith("note:"):
             found.append((span, match))
     fewest = 1 if _GLOSSARY.match(place.heading) else 2

@@ -18,7 +18,7 @@ _NO_CLAIM = re.compile(r"\b(?:not|simply|just|only|and|but|or|that|which|is|are|
 
 
 def find(place: Place, limit: int) -> Iterator[Fact]:
-    for sentence in place.all_sentences():
+    for sentence in place.all_sentences:
         text = sentence.text
         if ("because" not in text and "Because" not in text and "due to" not in text) or text.endswith(("?", ":")):
             continue
