@@ -68,7 +68,7 @@ def test_unlike_anything_points_to_the_list() -> None:
 @pytest.mark.parametrize(
     ("text", "line", "key"),
     [
-        ("train:\n  epochs: 0\n", 2, "train.epochs"),
+        ("train:\n  epochs: -1\n", 2, "train.epochs"),
         ("train:\n  epochs: many\n", 2, "train.epochs"),
         ("train:\n  epochs: .inf\n", 2, "train.epochs"),
         ("train:\n  epochs: true\n", 2, "train.epochs"),

@@ -184,7 +184,7 @@ def test_question_rows_name_file_and_section(report: dict[str, Any]) -> None:
 
 
 def test_only_changed_options_are_listed(report: dict[str, Any]) -> None:
-    assert changed_options(report["config"]) == [("seed", 7, 42), ("train.epochs", 5.0, 3.0)]
+    assert changed_options(report["config"]) == [("seed", 7, 42), ("train.epochs", 5.0, 0.0)]
     assert changed_options(Config().model_dump()) == []
 
 

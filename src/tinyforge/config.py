@@ -46,7 +46,11 @@ class TrainConfig(_Section):
     method: Literal["auto", "full", "lora"] = Field(
         "auto", description="What is trained: every weight (full) or adapters (lora); auto takes full up to 100M."
     )
-    epochs: float = Field(3.0, gt=0, description="Passes over the training examples.")
+    epochs: float = Field(
+        0.0,
+        ge=0,
+        description="Passes over the examples; 0 takes three, or as many as make 200 steps (one to pretrain).",
+    )
     max_steps: int = Field(0, ge=0, description="Stop after this many optimizer steps; 0 means no limit.")
     learning_rate: float = Field(0.0, ge=0, description="Peak learning rate; 0 chooses one for the method.")
     optimizer: Literal["adamw", "muon"] = Field(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from tinyforge.cli.build import SECTIONS, run_build, show_result
@@ -61,6 +62,6 @@ def show_questions(report: dict[str, Any]) -> None:
         console.print()
         console.print(Text(row["question"], style="bold"))
         for label, variant, style in (("before", "base", "red"), ("after ", "tuned", "green")):
-            answer = row["answers"][variant]["text"] or "(nothing)"
-            console.print(Text.assemble((f"  {label}  ", style), " ".join(answer.split())))
+            answer = shorten(row["answers"][variant]["text"] or "(nothing)", 220, placeholder=" …")
+            console.print(Text.assemble((f"  {label}  ", style), answer))
         console.print(Text.assemble(("  source  ", "dim"), (f"{row['source']} › {row['section']}", "dim")))

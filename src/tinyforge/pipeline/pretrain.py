@@ -136,8 +136,9 @@ def _train(job: Job, key: str, config: Config, on_status: Callable[[Any], None])
     from tinyforge.dataset.corpus import TokenStore
     from tinyforge.models.create import create_model
     from tinyforge.models.machine import choose_precision, set_threads, torch_dtype
+    from tinyforge.plugins import load
+    from tinyforge.train import OBJECTIVES
     from tinyforge.train.loop import Training
-    from tinyforge.train.objectives.pretrain import Pretrain
 
     threads = set_threads(config.train.threads)
     precision = choose_precision(config.train.precision)
@@ -146,11 +147,11 @@ def _train(job: Job, key: str, config: Config, on_status: Callable[[Any], None])
     rows = TokenStore(job.run.path("tokens", "train"), config.pretrain.sequence)
     dev = TokenStore(job.run.path("tokens", "validation"), config.pretrain.sequence)
     settings = config.train
-    if config.pretrain.tokens:
-        settings = settings.model_copy(update={"epochs": config.pretrain.tokens / rows.tokens})
+    epochs = config.pretrain.tokens / rows.tokens if config.pretrain.tokens else settings.epochs or 1.0
+    settings = settings.model_copy(update={"epochs": epochs})
     training = Training(
         model=model,
-        objective=Pretrain(tokenizer.pad_token_id),
+        objective=load("train", "pretrain", OBJECTIVES)(tokenizer.pad_token_id),
         rows=rows,
         dev=dev,
         config=settings,

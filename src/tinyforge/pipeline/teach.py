@@ -120,8 +120,9 @@ def _teach(job: Job, key: str, config: Config, on_status: Callable[[Status], Non
     from tinyforge.models.machine import choose_precision, set_threads
     from tinyforge.models.resolve import load_model, load_tokenizer
     from tinyforge.pipeline.pretrain import with_events
+    from tinyforge.plugins import load
+    from tinyforge.train import OBJECTIVES
     from tinyforge.train.loop import EncodedRows, Training
-    from tinyforge.train.objectives.sft import SupervisedFineTuning
 
     threads, precision = set_threads(config.train.threads), choose_precision(config.train.precision)
     folder = job.run.path("pretrained")
@@ -131,7 +132,7 @@ def _teach(job: Job, key: str, config: Config, on_status: Callable[[Status], Non
     changes = {"optimizer": "adamw", "schedule": "linear", "epochs": 1.0, "max_steps": 0, "patience": 10**6}
     training = Training(
         model=model,
-        objective=SupervisedFineTuning(tokenizer.pad_token_id),
+        objective=load("train", "sft", OBJECTIVES)(tokenizer.pad_token_id),
         rows=EncodedRows(rows),
         dev=EncodedRows(dev),
         config=config.train.model_copy(update=changes),

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tinyforge.config import Config
+from tinyforge.config import Config, TrainConfig
 from tinyforge.pipeline.stages import Job
-from tinyforge.records import Example
+from tinyforge.records import Example, Tokens
 from tinyforge.run import hash_json, write_folder_atomic, write_json
 
 if TYPE_CHECKING:
@@ -35,8 +35,9 @@ def tune(
     from tinyforge.models.machine import choose_precision, set_threads
     from tinyforge.models.resolve import load_model, load_tokenizer
     from tinyforge.pipeline.pretrain import with_events
+    from tinyforge.plugins import load
+    from tinyforge.train import OBJECTIVES
     from tinyforge.train.loop import EncodedRows, Training
-    from tinyforge.train.objectives.sft import SupervisedFineTuning
 
     settings = config.train
     threads = set_threads(settings.threads)
@@ -48,11 +49,12 @@ def tune(
     stops = stop_ids(model, tokenizer)
     rows, rendered = render_all(train, tokenizer, config.dataset.max_length, stops)
     dev_rows, dev_rendered = render_all(dev, tokenizer, config.dataset.max_length, stops)
+    settings = settings.model_copy(update={"epochs": settings.epochs or enough_epochs(rows, settings)})
     if method == "lora":
         model = adapters.attach(model, settings, config.seed)
     training = Training(
         model=model,
-        objective=SupervisedFineTuning(tokenizer.pad_token_id),
+        objective=load("train", "sft", OBJECTIVES)(tokenizer.pad_token_id),
         rows=EncodedRows(rows),
         dev=EncodedRows(dev_rows),
         config=settings,
@@ -74,6 +76,7 @@ def tune(
         "parameters": parameters,
         "trained": trained,
         "learning_rate": training.learning_rate,
+        "epochs": round(settings.epochs, 2),
         "precision": precision,
         "threads": threads,
         "steps": result.steps,
@@ -85,6 +88,17 @@ def tune(
         "stopped_early": result.stopped_early,
         "rendered": {"train": rendered.to_json(), "dev": dev_rendered.to_json()},
     }
+
+
+def enough_epochs(rows: Sequence[Tokens], settings: TrainConfig) -> float:
+    """Three passes, or more where they come to fewer than 200 steps: a small set needs as many steps as a larger one.
+
+    At most ten, so that a handful of rows is not read hundreds of times.
+    """
+    from tinyforge.dataset.batches import plan_epoch
+
+    batches = plan_epoch([len(row.ids) for row in rows], settings.batch_tokens, 0, 0)
+    return float(min(10.0, max(3.0, 200 * settings.accumulation / len(batches))))
 
 
 def _save(job: Job, base: Base, model: Any, tokenizer: Any, method: str) -> None:
