@@ -5,19 +5,26 @@ from __future__ import annotations
 import ctypes
 import sys
 import time
+from pathlib import Path
 
 import torch
 
+from tinyforge.run import read_json, write_json
 
-def matrix_rate(dtype: torch.dtype, size: int = 1024, repeats: int = 6) -> float:
-    """Floating-point operations per second of a square matrix product, the best of a few."""
-    a = torch.randn(size, size).to(dtype)
-    best = float("inf")
-    for _ in range(repeats):
-        began = time.perf_counter()
-        a @ a
-        best = min(best, time.perf_counter() - began)
-    return 2 * size**3 / best
+
+def matrix_rates(dtypes: tuple[torch.dtype, ...], size: int = 512, rounds: int = 40) -> list[float]:
+    """Floating-point operations per second of a square matrix product in each dtype, the best of many short rounds.
+
+    The dtypes take turns and a round lasts milliseconds, so that other work on the machine disturbs all alike.
+    """
+    matrices = [torch.randn(size, size).to(dtype) for dtype in dtypes]
+    best = [float("inf")] * len(dtypes)
+    for _ in range(rounds):
+        for place, matrix in enumerate(matrices):
+            began = time.perf_counter()
+            matrix @ matrix
+            best[place] = min(best[place], time.perf_counter() - began)
+    return [2 * size**3 / seconds for seconds in best]
 
 
 def choose_precision(wanted: str) -> str:
@@ -27,7 +34,21 @@ def choose_precision(wanted: str) -> str:
     """
     if wanted != "auto":
         return wanted
-    return "bf16" if matrix_rate(torch.bfloat16) > 1.3 * matrix_rate(torch.float32) else "fp32"
+    bf16, fp32 = matrix_rates((torch.bfloat16, torch.float32))
+    return "bf16" if bf16 > 1.3 * fp32 else "fp32"
+
+
+def settle_precision(folder: Path, wanted: str) -> str:
+    """:func:`choose_precision` once for a run: the first answer is kept in the folder and given from then on.
+
+    A probe on a busy machine may come out differently, and a run that continues must not change its arithmetic.
+    """
+    path = folder / "precision.json"
+    kept = read_json(path) if path.is_file() else {}
+    if wanted not in kept:
+        kept[wanted] = choose_precision(wanted)
+        write_json(path, kept)
+    return str(kept[wanted])
 
 
 def torch_dtype(precision: str) -> torch.dtype:

@@ -135,13 +135,13 @@ def _train(job: Job, key: str, config: Config, on_status: Callable[[Any], None])
 
     from tinyforge.dataset.corpus import TokenStore
     from tinyforge.models.create import create_model
-    from tinyforge.models.machine import choose_precision, set_threads, torch_dtype
+    from tinyforge.models.machine import set_threads, settle_precision, torch_dtype
     from tinyforge.plugins import load
     from tinyforge.train import OBJECTIVES
     from tinyforge.train.loop import Training
 
     threads = set_threads(config.train.threads)
-    precision = choose_precision(config.train.precision)
+    precision = settle_precision(job.run.folder, config.train.precision)
     tokenizer = AutoTokenizer.from_pretrained(job.run.path("tokenizer"))
     model = create_model(config.pretrain, tokenizer, config.seed).to(torch_dtype(precision))
     rows = TokenStore(job.run.path("tokens", "train"), config.pretrain.sequence)

@@ -117,14 +117,14 @@ def teach(job: Job, parents: list[str], config: Config, on_status: Callable[[Sta
 def _teach(job: Job, key: str, config: Config, on_status: Callable[[Status], None]) -> dict[str, Any]:
     import torch
 
-    from tinyforge.models.machine import choose_precision, set_threads
+    from tinyforge.models.machine import set_threads, settle_precision
     from tinyforge.models.resolve import load_model, load_tokenizer
     from tinyforge.pipeline.pretrain import with_events
     from tinyforge.plugins import load
     from tinyforge.train import OBJECTIVES
     from tinyforge.train.loop import EncodedRows, Training
 
-    threads, precision = set_threads(config.train.threads), choose_precision(config.train.precision)
+    threads, precision = set_threads(config.train.threads), settle_precision(job.run.folder, config.train.precision)
     folder = job.run.path("pretrained")
     tokenizer = load_tokenizer(folder)
     model: Any = load_model(folder, precision)

@@ -32,7 +32,7 @@ def tune(
     """
     from tinyforge import adapters
     from tinyforge.dataset.render import render_all, stop_ids
-    from tinyforge.models.machine import choose_precision, set_threads
+    from tinyforge.models.machine import set_threads, settle_precision
     from tinyforge.models.resolve import load_model, load_tokenizer
     from tinyforge.pipeline.pretrain import with_events
     from tinyforge.plugins import load
@@ -41,7 +41,7 @@ def tune(
 
     settings = config.train
     threads = set_threads(settings.threads)
-    precision = choose_precision(settings.precision)
+    precision = settle_precision(job.run.folder, settings.precision)
     tokenizer = load_tokenizer(base.folder, config.trust_remote_code)
     model: Any = load_model(base.folder, precision, config.trust_remote_code)
     method = adapters.choose_method(settings.method, model)

@@ -22,10 +22,10 @@ def load_writer(run: Run, which: str, config: Config) -> Writer:
     Raises InputError when the base that an adapter belongs to has changed or gone.
     """
     from tinyforge import adapters
-    from tinyforge.models.machine import choose_precision, set_threads
+    from tinyforge.models.machine import set_threads, settle_precision
 
     set_threads(config.train.threads)
-    precision = choose_precision(config.train.precision)
+    precision = settle_precision(run.folder, config.train.precision)
     if which == "tuned" and run.path("model").is_dir():
         folder = run.path("model")
         model: Any = load_model(folder, precision, config.trust_remote_code)
