@@ -3,6 +3,7 @@
 run.json        what made this folder (its presence is what makes a folder a Run)
 config.json     the resolved configuration
 events.jsonl    what happened, one JSON object per line
+precision.json  the arithmetic that a probe of the machine chose
 stages/         one file per finished stage: the hash of its inputs and a summary
 documents.jsonl, dataset/, checkpoints/, model/, index/, report.json, report.html
 """
