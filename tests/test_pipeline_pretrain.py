@@ -136,11 +136,11 @@ def test_parquet_is_read(tmp_path: Path) -> None:
 
 
 def test_a_second_stage_teaches_to_answer_from_passages(tmp_path: Path) -> None:
-    """The smoke version of recipes/base-tiny.yaml: both stages, on the sample documents."""
+    """Both stages of a base, small, on the sample documents."""
     corpus = tmp_path / "corpus"
     corpus.mkdir()
     with gzip.open(corpus / "samples.jsonl.gz", "wt") as handle:
-        for path in sorted(SAMPLES.glob("*.md")) * 1:
+        for path in sorted(SAMPLES.glob("*.md")):
             handle.write(json.dumps({"text": path.read_text()}) + "\n")
     settings = ["pretrain.validation_fraction=0.4", "pretrain.reading_questions=30", "pretrain.context=1024"]
     summary = run(corpus, tmp_path / "run", *settings, "pretrain.reading_sequence=1024")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -19,13 +20,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    report = run_build([SAMPLES], args.out, config_from(args), f"tinyforge demo --out {args.out}")
+    report = run_build(
+        [SAMPLES], args.out, config_from(args), shlex.join(["tinyforge", "demo", "--out", str(args.out)])
+    )
     if args.json:
         print_json(report)
         return 0
     show_questions(report)
     show_result(report, args.out)
-    print(f"Ask:     tinyforge ask {args.out} {chr(34)}{pick_questions(report)[0]['question']}{chr(34)}")
+    print(f"Ask:     {shlex.join(['tinyforge', 'ask', str(args.out), pick_questions(report)[0]['question']])}")
     print("Yours:   tinyforge build YOUR_FOLDER --out my-model")
     return 0
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from tinyforge.environment import cores
 from tinyforge.run import read_json, write_json
 
 
@@ -67,8 +68,6 @@ def release_memory() -> None:
 
 def set_threads(threads: int) -> int:
     """Use this many CPU threads (0: every core this process may use); returns the number."""
-    import os
-
-    count = threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else threads or 1
+    count = threads or cores()
     torch.set_num_threads(count)
     return count

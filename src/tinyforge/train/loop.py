@@ -147,8 +147,7 @@ class Training:
     on_note: Callable[[str], None] = lambda note: None
 
     def __post_init__(self) -> None:
-        plan_seed = self.seed
-        self._plan = BatchPlan(self.rows.lengths, self.config.batch_tokens, plan_seed, self.config.epochs)
+        self._plan = BatchPlan(self.rows.lengths, self.config.batch_tokens, self.seed, self.config.epochs)
         self.total = max(1, math.ceil(len(self._plan) / self.config.accumulation))
         if self.config.max_steps:
             self.total = min(self.total, self.config.max_steps)
