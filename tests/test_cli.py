@@ -71,6 +71,10 @@ def test_models_lists_the_embedded_base_and_prints_its_folder(capsys: pytest.Cap
     assert main(["models", "--json"]) == 0
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
     assert rows["tiny"]["where"] == "embedded" and 0 < rows["tiny"]["megabytes"] <= 40
+    assert rows["tiny"]["parameters"] == 6_524_160 and rows["tiny"]["method"] == "full"
+    larger = rows["Qwen/Qwen3-1.7B"]
+    assert larger["method"] == "lora" and larger["tuning_seconds"] > 100 * rows["tiny"]["tuning_seconds"]
+    assert sum(row["recommended"] for row in rows.values() if row["where"] != "hub") == 1
     assert main(["models", "path", "tiny"]) == 0
     folder = Path(capsys.readouterr().out.strip())
     assert (folder / "model.safetensors").is_file() and (folder / "README.md").is_file()

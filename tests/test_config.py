@@ -72,7 +72,7 @@ def test_unlike_anything_points_to_the_list() -> None:
         ("train:\n  epochs: many\n", 2, "train.epochs"),
         ("train:\n  epochs: .inf\n", 2, "train.epochs"),
         ("train:\n  epochs: true\n", 2, "train.epochs"),
-        ("train:\n  method: adapter\n", 2, "train.method"),
+        ("train:\n  optimizer: sgd\n", 2, "train.optimizer"),
         ("seed: 1\n\nretrieve:\n  passages: 2.5\n", 4, "retrieve.passages"),
         ("seed: '1'\n", 1, "seed"),
         ("train: 3\n", 1, "train"),

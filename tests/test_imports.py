@@ -28,7 +28,7 @@ LAYERS = (
     ("train",),
     ("evaluate", "compress", "export", "serve"),
     ("pipeline", "cluster"),
-    ("cli", "studio", "__main__"),
+    ("cli", "studio", "trainer", "__main__"),
 )
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 _NAME = re.compile(r"tinyforge(?:\.\w+)+(?::\w+)?")

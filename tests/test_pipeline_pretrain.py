@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -135,25 +136,110 @@ def test_parquet_is_read(tmp_path: Path) -> None:
         list(read_texts([tmp_path / "b.parquet"]))
 
 
-def test_a_second_stage_teaches_to_answer_from_passages(tmp_path: Path) -> None:
-    """Both stages of a base, small, on the sample documents."""
-    corpus = tmp_path / "corpus"
+NOT_FOUND = "The documents do not say."
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Both stages of a base, small, on the sample documents: borrowing gives questions only, membership is held out."""
+    folder = tmp_path_factory.mktemp("taught")
+    corpus = folder / "corpus"
     corpus.mkdir()
-    with gzip.open(corpus / "samples.jsonl.gz", "wt") as handle:
-        for path in sorted(SAMPLES.glob("*.md")):
+    for path in sorted(SAMPLES.glob("*.md")):
+        with gzip.open(corpus / f"{path.stem}.jsonl.gz", "wt") as handle:
             handle.write(json.dumps({"text": path.read_text()}) + "\n")
-    settings = ["pretrain.validation_fraction=0.4", "pretrain.reading_questions=30", "pretrain.context=1024"]
-    summary = run(corpus, tmp_path / "run", *settings, "pretrain.reading_sequence=1024")
-    assert summary["reading"]["steps"] > 0
-    rows = [json.loads(line) for line in (tmp_path / "run" / "reading" / "train.jsonl").read_text().splitlines()]
-    kinds = {row["metadata"]["reading"] for row in rows}
-    assert kinds == {"memory", "gold", "passages", "missing"}
+    run(corpus, folder / "run", *TAUGHT)
+    return folder / "run"
+
+
+TAUGHT = (
+    *("pretrain.validation_fraction=0.3", "pretrain.context=1024", "pretrain.reading_sequence=1024"),
+    *("pretrain.reading_tokens=30000", "pretrain.reading_only=[borrowing*]", "train.max_steps=3"),
+)
+
+
+def lessons(run_folder: Path, name: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run_folder / "reading" / f"{name}.jsonl").read_text().splitlines()]
+
+
+def test_a_second_stage_teaches_to_answer_from_passages(taught: Path) -> None:
+    first = (taught / "pretrained" / "model.safetensors").read_bytes()
+    assert first != (taught / "model" / "model.safetensors").read_bytes()
+    rows = lessons(taught, "train")
+    assert {"gold", "passages"} <= {row["metadata"]["reading"] for row in rows}
+    assert max(len(row["messages"]) for row in rows) > 2, "several questions share a prompt"
     for row in rows:
-        answer, prompt = row["messages"][-1]["content"], row["messages"][0]["content"]
-        assert (answer == "The documents do not say.") == (row["metadata"]["reading"] == "missing")
-        assert prompt.endswith(row["metadata"]["question"])
-    test = [json.loads(line) for line in (tmp_path / "run" / "reading" / "test.jsonl").read_text().splitlines()]
-    held = {row["metadata"]["source"] for row in test}
-    assert held and not held & {row["metadata"]["source"] for row in rows}
-    first = (tmp_path / "run" / "pretrained" / "model.safetensors").read_bytes()
-    assert first != (tmp_path / "run" / "model" / "model.safetensors").read_bytes()
+        first_prompt = row["messages"][0]["content"]
+        assert ("[1] " in first_prompt) == (row["metadata"]["reading"] != "memory")
+        assert all("[1] " not in m["content"] for m in row["messages"][2:] if m["role"] == "user")
+
+
+def test_what_a_lesson_answers_stands_in_its_passages(taught: Path) -> None:
+    """Every answer of a gold or passages lesson is copied from its prompt; what is declined is not in it."""
+
+    def squeezed(text: str) -> str:
+        return "".join(text.split())
+
+    checked = declined = 0
+    for row in lessons(taught, "train"):
+        if row["metadata"]["reading"] == "memory":
+            continue
+        prompt = squeezed(row["messages"][0]["content"])
+        for message in row["messages"][1::2]:
+            if message["content"] == NOT_FOUND:
+                declined += 1
+                continue
+            pieces = [squeezed(piece) for piece in re.split(r"\. |\n", message["content"])]
+            assert all(piece.rstrip(".") in prompt for piece in pieces), message["content"]
+            checked += 1
+    assert checked > 20 and 0 < declined < checked / 3
+
+
+def test_held_out_documents_give_test_lessons_only(taught: Path) -> None:
+    held = {row["metadata"]["source"] for name in ("dev", "test") for row in lessons(taught, name)}
+    trained = {row["metadata"]["source"] for row in lessons(taught, "train")}
+    assert held and trained and not held & trained
+    kinds = [row["metadata"]["reading"] for row in lessons(taught, "test")]
+    assert {"gold", "passages", "missing"} == set(kinds) or len(kinds) < 3
+
+
+def test_documents_for_reading_only_are_not_running_text(tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "corpus")
+    run(corpus, tmp_path / "all", "train.max_steps=1")
+    run(corpus, tmp_path / "some", "train.max_steps=1", "pretrain.reading_only=[a.jsonl*]")
+    counts = [
+        json.loads((tmp_path / name / "tokens" / "train" / "meta.json").read_text())["documents"]
+        for name in ("all", "some")
+    ]
+    assert 0 < counts[1] < counts[0]
+
+
+def test_pretraining_shows_what_it_writes(tmp_path: Path) -> None:
+    notes: list[str] = []
+    config = load_config(None, [*SMALL, "train.max_steps=4"])
+    pretrain([write_corpus(tmp_path / "corpus")], tmp_path / "run", config, lambda s, note: notes.append(note), print)
+    assert len([note for note in notes if note.startswith("step 4 writes: ")]) == 1
+    events = [json.loads(line) for line in (tmp_path / "run" / "events.jsonl").read_text().splitlines()]
+    steps = [event for event in events if event["event"] == "step"]
+    assert all(0 < event["peak_share"] < 1.5 for event in steps)
+
+
+def test_a_dataset_in_the_hubs_form_is_streamed(tmp_path: Path) -> None:
+    pytest.importorskip("datasets")
+    folder = tmp_path / "dataset"
+    folder.mkdir()
+    (folder / "train.jsonl").write_text("".join(json.dumps({"text": f"text {i} " * 10}) + "\n" for i in range(50)))
+    texts = [text for _, text in read_texts([f"hub:{folder}"], hub_characters=250)]
+    assert texts == [f"text {i} " * 10 for i in range(len(texts))] and 3 <= len(texts) <= 5
+    (folder / "train.jsonl").write_text('{"body": "x"}\n')
+    with pytest.raises(InputError, match="no `text` field"):
+        list(read_texts([f"hub:{folder}"]))
+
+
+def test_a_size_names_a_shape_and_settings_change_it() -> None:
+    from tinyforge.cli import main
+    from tinyforge.config import SIZES, PretrainConfig
+
+    assert SIZES["tiny"].items() <= PretrainConfig().model_dump().items()
+    with pytest.raises(SystemExit, match="2"):
+        main(["pretrain", "nowhere", "--out", "x", "--size", "huge"])

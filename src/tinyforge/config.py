@@ -39,12 +39,20 @@ class DatasetConfig(_Section):
     reading_share: float = Field(
         0.04, ge=0, le=1, description="Share of training questions that also appear with retrieved passages."
     )
+    validation_split: float = Field(
+        0.1, ge=0, lt=1, description="train: share of the rows kept for the dev loss; 0 keeps none."
+    )
     max_length: int = Field(1024, ge=64, description="Longest example in tokens.")
 
 
 class TrainConfig(_Section):
-    method: Literal["auto", "full", "lora"] = Field(
-        "auto", description="What is trained: every weight (full) or adapters (lora); auto takes full up to 100M."
+    objective: str = Field(
+        "auto", description="What is learned: auto decides by the data; or pretrain, sft, dpo, distill, classify, ..."
+    )
+    method: str = Field(
+        "auto",
+        description="What is trained: every weight (full) or adapters (lora, rslora, dora, qlora, or a PEFT method by "
+        "name); auto takes full up to 100M parameters, lora above.",
     )
     epochs: float = Field(
         0.0,
@@ -65,17 +73,28 @@ class TrainConfig(_Section):
     warmup_fraction: float = Field(0.05, ge=0, lt=1, description="Share of the steps spent warming up.")
     decay_fraction: float = Field(0.2, gt=0, le=1, description="Share of the steps that decay, under wsd.")
     batch_tokens: int = Field(2048, ge=32, description="Tokens per micro-batch, padding included.")
+    batch_rows: int = Field(0, ge=0, description="At most this many examples per micro-batch; 0 sets no limit.")
     accumulation: int = Field(1, ge=1, description="Micro-batches per optimizer step.")
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="Compute precision; auto probes whether bf16 is faster on this machine."
     )
+    gradient_checkpointing: bool = Field(
+        False, description="Compute activations again in the backward pass: less memory, about a third more time."
+    )
     threads: int = Field(0, ge=0, description="CPU threads; 0 takes every core. Exact resume needs the same number.")
     evaluations: int = Field(12, ge=1, description="How often the dev loss is measured over the run.")
     patience: int = Field(4, ge=1, description="Stop after this many dev measurements without improvement.")
+    trackers: list[str] = Field([], description="Also report to: tensorboard, wandb, mlflow, trackio.")
     checkpoint_seconds: float = Field(20.0, gt=0, description="Seconds between checkpoints (also at each dev loss).")
     lora_rank: int = Field(16, ge=1, description="Rank of the LoRA matrices.")
     lora_alpha: float = Field(32.0, gt=0, description="LoRA scale: updates are multiplied by alpha / rank.")
     lora_dropout: float = Field(0.0, ge=0, lt=1, description="Dropout before the LoRA matrices.")
+    all_tokens: bool = Field(False, description="sft: learn every token of a conversation, not the assistant's alone.")
+    preference_loss: Literal["dpo", "ipo", "kto"] = Field("dpo", description="dpo: which loss on preference pairs.")
+    preference_beta: float = Field(0.1, gt=0, description="dpo: how strongly the tuned model is held to its reference.")
+    teacher: str = Field("", description="distill: the model to learn from: a folder, a run, a base or a hub id.")
+    distill_temperature: float = Field(2.0, gt=0, description="distill: softens both distributions.")
+    distill_share: float = Field(0.5, ge=0, le=1, description="distill: weight of the teacher's part of the loss.")
 
 
 class RetrieveConfig(_Section):
@@ -93,7 +112,7 @@ class EvaluateConfig(_Section):
 class PretrainConfig(_Section):
     vocabulary: int = Field(8192, ge=512, description="Tokens in the byte-level BPE vocabulary.")
     hidden: int = Field(256, ge=16, description="Width of the model.")
-    layers: int = Field(8, ge=1, description="Transformer blocks.")
+    layers: int = Field(6, ge=1, description="Transformer blocks.")
     heads: int = Field(8, ge=1, description="Query heads.")
     kv_heads: int = Field(4, ge=1, description="Key and value heads (grouped-query attention).")
     intermediate: int = Field(704, ge=16, description="Width of the MLP.")
@@ -101,15 +120,35 @@ class PretrainConfig(_Section):
     sequence: int = Field(1024, ge=32, description="Longest sequence trained on, in tokens.")
     validation_fraction: float = Field(0.005, gt=0, lt=0.5, description="Share of documents held out.")
     tokens: int = Field(0, ge=0, description="Train on this many tokens; 0 uses train.epochs instead.")
-    reading_questions: int = Field(
-        0, ge=0, description="After pretraining, teach reading on this many questions over the corpus; 0 leaves it out."
+    reading_tokens: int = Field(
+        0,
+        ge=0,
+        description="After pretraining, teach reading on this many tokens of questions over the corpus.",
     )
-    reading_characters: int = Field(
-        6_000_000, ge=1000, description="Write those questions over this many characters of the corpus."
+    reading_only: list[str] = Field(
+        [],
+        description="Documents whose name matches one of these patterns give reading questions only, no running text.",
+    )
+    reading_test_fraction: float = Field(
+        0.02, ge=0, lt=0.5, description="Share of the reading_only documents held out, besides validation_fraction."
     )
     reading_sequence: int = Field(1024, ge=64, description="Longest sequence while teaching to read, in tokens.")
+    reading_batch_tokens: int = Field(4096, ge=64, description="Padded tokens in a batch while teaching to read.")
     reading_learning_rate: float = Field(1e-3, gt=0, description="Peak AdamW learning rate while teaching to read.")
+    reading_muon_learning_rate: float = Field(
+        0.01, gt=0, description="Peak learning rate of the hidden matrices while teaching to read, with muon."
+    )
+    hub_characters: int = Field(
+        200_000_000, ge=1000, description="Read at most this many characters of each hub: dataset."
+    )
     near_duplicate: float = Field(0.8, gt=0, le=1, description="Documents this similar (MinHash Jaccard) are dropped.")
+
+
+SIZES: dict[str, dict[str, int]] = {
+    "tiny": {"vocabulary": 8192, "hidden": 256, "layers": 6, "heads": 8, "kv_heads": 4, "intermediate": 704},
+    "small": {"vocabulary": 16384, "hidden": 512, "layers": 12, "heads": 8, "kv_heads": 4, "intermediate": 1408},
+}
+"""Shapes by name for pretraining: 6.5 and 44 million parameters."""
 
 
 class Config(_Section):

@@ -14,6 +14,7 @@ from typing import Any, Literal
 BlockKind = Literal["heading", "paragraph", "list_item", "table_row", "table_cell", "code", "quote"]
 Role = Literal["system", "user", "assistant"]
 Split = Literal["train", "dev", "wordings", "documents"]
+Kind = Literal["text", "chat", "preference", "labelled"]
 
 
 def content_id(*parts: str) -> str:
@@ -152,6 +153,8 @@ class Example:
     ``evidence`` holds the spans that the answer stands on; ``fact`` names the fact that it asks about (all wordings
     of one fact share it); ``cluster`` groups the facts that must stay on one side of a split.
     ``metadata["references"]``, where present, lists other answers that count as right.
+    Of the other kinds, running text has ``text`` and no messages; a preference pair has in ``rejected`` the worse last
+    answer; a labelled example has in ``label`` its class, and its input as the messages.
     """
 
     id: str
@@ -164,6 +167,16 @@ class Example:
     difficulty: str = ""
     split: Split = "train"
     metadata: dict[str, Any] = field(default_factory=dict)
+    text: str = ""
+    rejected: str = ""
+    label: str = ""
+
+    @property
+    def kind(self) -> Kind:
+        """Which of the four kinds this is, told by the fields that are filled."""
+        if self.text:
+            return "text"
+        return "preference" if self.rejected else "labelled" if self.label else "chat"
 
     @property
     def question(self) -> str:
@@ -192,11 +205,13 @@ class Example:
 class Tokens:
     """Token ids and, for each, the label to predict at that place (the id itself, or -100 where nothing is learned).
 
-    Labels are not shifted: ``labels[i]`` is ``ids[i]`` or -100; the loss shifts.
+    Labels are not shifted: ``labels[i]`` is ``ids[i]`` or -100; the loss shifts. Where an example is two sequences (a
+    preference pair, the two sides of an encoder-decoder), ``border`` is where the second starts; 0 otherwise.
     """
 
     ids: list[int]
     labels: list[int]
+    border: int = 0
 
     @property
     def targets(self) -> int:

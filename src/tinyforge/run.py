@@ -237,7 +237,7 @@ class Run:
                 _restore(retired)
             yield
 
-    def event(self, kind: str, **fields: Any) -> None:
+    def event(self, kind: str, /, **fields: Any) -> None:
         """Append one line to events.jsonl."""
         line = json.dumps({"time": round(time.time(), 3), "event": kind, **fields}, ensure_ascii=False)
         try:

@@ -16,7 +16,10 @@ COMMANDS = {
     "demo": "the same on the sample documents that TinyForge ships",
     "chat": "talk to a built model in the terminal",
     "ask": "ask a built model one question",
+    "train": "train a model on rows of your own: conversations, preferences, labels or text",
+    "predict": "ask what `tinyforge train` made",
     "pretrain": "train a base model from scratch on a corpus",
+    "data": "show which tokens of your training data are learned, or check it before training",
     "models": "list the base models that can be used, or print the folder of one",
     "config": "list every option with its default and meaning",
 }

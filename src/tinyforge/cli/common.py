@@ -55,8 +55,9 @@ def describe_status(status: Status, dev_loss: float | None) -> str:
     parts = [f"step {status.step}/{status.total}", f"loss {status.loss:.3f}"]
     if dev_loss is not None:
         parts.append(f"dev {dev_loss:.3f}")
+    parts += [f"{name.replace('_', ' ')} {value:.2f}" for name, value in status.metrics.items()]
     parts += [
-        f"{status.tokens_per_second:,.0f} tok/s",
+        f"{status.tokens_per_second:,.0f} tok/s ({status.peak_share:.0%} of peak)",
         f"{status.memory_mb:,.0f} MB",
         f"{clock(status.eta_seconds)} left",
     ]
@@ -69,10 +70,10 @@ class Screen:
     Standard output is left to the result, so that it can be piped.
     """
 
-    def __init__(self, labels: dict[str, str]) -> None:
+    def __init__(self, labels: dict[str, str], quiet: bool = False) -> None:
         from rich.console import Console
 
-        self.console = Console(stderr=True, highlight=False)
+        self.console = Console(stderr=True, highlight=False, quiet=quiet)
         self._labels = labels
         self._bar: Progress | None = None
         self._task: TaskID | None = None

@@ -1,14 +1,11 @@
-"""``tinyforge models``: which bases can be used here, and where they lie."""
+"""``tinyforge models``: which bases can be used here, what each would take, and where they lie."""
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-from pathlib import Path
 from typing import Any
 
-from tinyforge.cli.common import print_json
+from tinyforge.cli.common import clock, print_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,41 +15,42 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from tinyforge.models.resolve import EMBEDDED, resolve
+    from tinyforge.models.catalogue import entries, measure_rates
+    from tinyforge.models.resolve import resolve
 
     if args.action == "path":
         print(resolve(args.name).folder)
         return 0
-    rows = [_describe(name, folder, "embedded") for name, folder in EMBEDDED.items()]
-    rows += [_describe(name, folder, "hub cache") for name, folder in _cached()]
+    rates = measure_rates()
+    rows = entries(rates)
     if args.json:
         print_json(rows)
         return 0
-    for row in rows:
-        context = f"context {row['context']:,}" if row["context"] else "context unknown"
-        print(f"{row['name']:<40} {row['where']:<10} {row['megabytes']:>8,.1f} MB  {context}")
+    _print(rows)
+    memory = f"{rates.memory / 1e9:.0f} GB of memory free"
+    print(f"\n{rates.operations / 1e9:,.0f} GFLOP/s measured here, {memory}. Tuning: 300,000 tokens, estimated.")
+    print("* recommended: the largest that tunes here within half an hour, offline and from the hub.")
     print("A model folder or a hub id also works: tinyforge build SOURCE --out DIR --base FOLDER")
     return 0
 
 
-def _describe(name: str, folder: Path, where: str) -> dict[str, Any]:
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    size = sum(p.stat().st_size for p in folder.glob("*.safetensors"))
-    return {
-        "name": name,
-        "where": where,
-        "folder": str(folder),
-        "megabytes": round(size / 1e6, 1),
-        "context": config.get("max_position_embeddings"),
-    }
+def _print(rows: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
 
-
-def _cached() -> list[tuple[str, Path]]:
-    """Hub models in the standard cache that have safetensors weights and a configuration."""
-    home = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface"))
-    cache = Path(os.environ.get("HF_HUB_CACHE", home / "hub"))
-    found = []
-    for folder in sorted(cache.glob("models--*/snapshots/*")):
-        if (folder / "config.json").is_file() and list(folder.glob("*.safetensors")):
-            found.append((folder.parents[1].name.removeprefix("models--").replace("--", "/"), folder))
-    return found
+    table = Table(box=None, pad_edge=False)
+    for title in ("base", "where", "parameters", "on disk", "to tune", "time", "writes", "licence"):
+        table.add_column(title, justify="left" if title in ("base", "where", "licence") else "right", no_wrap=True)
+    for row in rows:
+        fits = row["fits"]
+        table.add_row(
+            row["name"] + (" *" if row["recommended"] else ""),
+            row["where"],
+            f"{row['parameters'] / 1e6:,.1f}M",
+            f"{row['megabytes']:,.0f} MB",
+            f"{row['tuning_memory_mb'] / 1e3:,.1f} GB" if fits else "too large",
+            clock(row["tuning_seconds"]) if fits else "-",
+            f"{row['tokens_per_second']:,.0f} tok/s",
+            row["licence"],
+        )
+    Console(width=120, highlight=False).print(table)

@@ -5,25 +5,30 @@ from __future__ import annotations
 import argparse
 
 from tinyforge.cli.common import Screen, add_config_arguments, config_from, print_json
+from tinyforge.config import SIZES
 
 LABELS = {
     "corpus": "reading the corpus, dropping duplicates",
     "tokens": "training the tokenizer, tokenising",
     "train": "training from scratch",
-    "questions": "writing questions over the corpus",
+    "lessons": "writing questions over the corpus",
     "reading": "teaching to read and to answer",
 }
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("corpus", nargs="+", metavar="CORPUS", help="folders of text, JSONL (.gz, .zst) or Parquet")
+    parser.add_argument(
+        "corpus", nargs="+", metavar="CORPUS", help="folders of text, JSONL (.gz, .zst) or Parquet, or hub:org/name"
+    )
     parser.add_argument("--out", required=True, metavar="RUN", help="the folder to make")
+    parser.add_argument("--size", choices=tuple(SIZES), help="the model's shape; --set pretrain.* changes parts of it")
     add_config_arguments(parser, ("seed", "pretrain", "train"))
 
 
 def run(args: argparse.Namespace) -> int:
     from tinyforge.pipeline.pretrain import pretrain
 
+    args.settings[:0] = [f"pretrain.{name}={value}" for name, value in SIZES.get(args.size, {}).items()]
     screen = Screen(LABELS)
     try:
         summary = pretrain(args.corpus, args.out, config_from(args), screen.say, screen.on_status)

@@ -15,11 +15,12 @@ POOL = 64  # batches sorted by length together: enough to make padding rare, few
 
 
 def plan_epoch(
-    lengths: Sequence[int] | NDArray[np.int64], budget: int, seed: int, epoch: int
+    lengths: Sequence[int] | NDArray[np.int64], budget: int, seed: int, epoch: int, rows: int = 0
 ) -> list[NDArray[np.int64]]:
     """One epoch as batches of indices: similar lengths together, each batch at most ``budget`` padded tokens.
 
-    Every index appears exactly once. An example longer than the budget makes a batch of its own.
+    Where ``rows`` is not 0, a batch has at most that many. Every index appears exactly once. An example longer than
+    the budget makes a batch of its own.
     """
     sizes = np.asarray(lengths, dtype=np.int64)
     generator = np.random.default_rng([seed, epoch])
@@ -28,15 +29,15 @@ def plan_epoch(
     batches: list[NDArray[np.int64]] = []
     for start in range(0, len(order), pool):
         window = order[start : start + pool]
-        batches.extend(_cut(window[np.argsort(sizes[window], kind="stable")], sizes, budget))
+        batches.extend(_cut(window[np.argsort(sizes[window], kind="stable")], sizes, budget, rows))
     return [batches[i] for i in generator.permutation(len(batches))]
 
 
-def _cut(indices: NDArray[np.int64], sizes: NDArray[np.int64], budget: int) -> Iterator[NDArray[np.int64]]:
+def _cut(indices: NDArray[np.int64], sizes: NDArray[np.int64], budget: int, rows: int) -> Iterator[NDArray[np.int64]]:
     start = 0
     for stop in range(1, len(indices) + 1):
         full = stop == len(indices) or sizes[indices[stop]] * (stop + 1 - start) > budget
-        if full:
+        if full or stop - start == rows:
             yield indices[start:stop]
             start = stop
 
@@ -44,9 +45,11 @@ def _cut(indices: NDArray[np.int64], sizes: NDArray[np.int64], budget: int) -> I
 class BatchPlan:
     """All the micro-batches of a training, numbered from 0 over ``epochs`` (which may be fractional)."""
 
-    def __init__(self, lengths: Sequence[int] | NDArray[np.int64], budget: int, seed: int, epochs: float) -> None:
+    def __init__(
+        self, lengths: Sequence[int] | NDArray[np.int64], budget: int, seed: int, epochs: float, rows: int = 0
+    ) -> None:
         self._lengths = np.asarray(lengths, dtype=np.int64)
-        self._budget, self._seed = budget, seed
+        self._budget, self._seed, self._rows = budget, seed, rows
         self._epoch = lru_cache(maxsize=2)(self._plan)
         whole, part = int(epochs), epochs - int(epochs)
         counts = [len(self._plan(epoch)) for epoch in range(whole)]
@@ -55,7 +58,7 @@ class BatchPlan:
         self._ends = np.cumsum(counts)
 
     def _plan(self, epoch: int) -> list[NDArray[np.int64]]:
-        return plan_epoch(self._lengths, self._budget, self._seed, epoch)
+        return plan_epoch(self._lengths, self._budget, self._seed, epoch, self._rows)
 
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 TEXT_SUFFIXES = (".md", ".markdown", ".txt", ".text")
+HUB = "hub:"
 LINE_SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst")
 SIGNATURE_BITS = 128
 SHINGLE_WORDS = 5
@@ -107,13 +108,54 @@ def _files(source: Path) -> list[Path]:
     return sorted(p for p in source.rglob("*") if p.is_file() and not p.name.startswith("."))
 
 
-def read_texts(sources: Sequence[str | Path]) -> Iterator[tuple[str, str]]:
+def hub_revision(source: str) -> str:
+    """The commit of a ``hub:`` dataset (a folder's own path for a local one). InputError when it cannot be reached."""
+    name = source.removeprefix(HUB)
+    if Path(name).is_dir():
+        return str(Path(name).resolve())
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        return str(HfApi().dataset_info(name).sha)
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        raise InputError(
+            f"{source}: the hub cannot be asked for it ({reason}).", "Check the name and go online."
+        ) from None
+
+
+def _read_hub(source: str, characters: int) -> Iterator[tuple[str, str]]:
+    """Texts of a hub dataset's training split, streamed until ``characters`` have come."""
+    try:
+        from datasets import load_dataset
+    except ImportError:
+        raise InputError(f"{source}: needs the package datasets.", "pip install 'tinyforgeai[hub]'") from None
+    name = source.removeprefix(HUB)
+    total = 0
+    for number, row in enumerate(load_dataset(name, split="train", streaming=True), 1):
+        if not isinstance(row.get("text"), str):
+            raise InputError(f"{source}:{number}: no `text` field with a string (it has {', '.join(row)}).")
+        yield f"{name}:{number}", row["text"]
+        total += len(row["text"])
+        if total >= characters:
+            return
+
+
+def read_texts(sources: Sequence[str | Path], hub_characters: int = 10**9) -> Iterator[tuple[str, str]]:
     """``(name, text)`` of each document in folders of text or Markdown, JSON lines (.gz, .zst) and Parquet files.
 
-    Other files in a folder are passed over; naming one directly is an InputError.
+    ``hub:org/name`` streams a dataset of the hub, up to ``hub_characters``. Other files in a folder are passed over;
+    naming one directly is an InputError.
     """
     found = 0
-    for source in map(Path, sources):
+    for name in sources:
+        if str(name).startswith(HUB):
+            for row in _read_hub(str(name), hub_characters):
+                found += 1
+                yield row
+            continue
+        source = Path(name)
         for path in _files(source):
             if path.name.endswith(LINE_SUFFIXES):
                 rows: Iterable[tuple[str, str]] = _read_lines(path)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from tinyforge.adapters import virtual_tokens
 from tinyforge.dataset.prompts import fit
 from tinyforge.dataset.render import prompt_ids, stop_ids
 from tinyforge.errors import InputError
@@ -28,11 +29,12 @@ class Writer:
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_new_tokens: int) -> None:
         self.model, self.tokenizer, self.max_new_tokens = model.eval(), tokenizer, max_new_tokens
         self._stops = stop_ids(model, tokenizer)
+        self._virtual = virtual_tokens(model)
 
     @property
     def context(self) -> int:
         """The most tokens that the model takes, prompt and answer together."""
-        return int(getattr(self.model.config, "max_position_embeddings", 1 << 30))
+        return int(getattr(self.model.config, "max_position_embeddings", 1 << 30)) - self._virtual
 
     def prompt_length(self, messages: Sequence[Message]) -> int:
         return len(prompt_ids(messages, self.tokenizer))
@@ -77,7 +79,7 @@ class Writer:
         start = 0
         while start < len(order):
             stop = start + 1
-            while stop < len(order) and (stop + 1 - start) * len(encoded[order[stop]]) <= BATCH_TOKENS:
+            while stop < len(order) and self._fits(encoded[order[start]], encoded[order[stop]], stop + 1 - start):
                 stop += 1
             group = order[start:stop]
             columns = list(self._decode(*self._left_pad([encoded[i] for i in group])))
@@ -86,6 +88,10 @@ class Writer:
             on_done(len(group))
             start = stop
         return answers
+
+    def _fits(self, shortest: list[int], longest: list[int], rows: int) -> bool:
+        """Whether these rows can be read at once; padding would come between virtual tokens and a shorter prompt."""
+        return rows * len(longest) <= BATCH_TOKENS and not (self._virtual and len(shortest) != len(longest))
 
     def _text(self, ids: Sequence[int]) -> str:
         text: str = self.tokenizer.decode(ids, skip_special_tokens=True)
@@ -115,15 +121,17 @@ class Writer:
         if mask_BT is not None:
             positions_BT = (mask_BT.cumsum(1) - 1).clamp(min=0)
             extra.update(attention_mask=mask_BT, position_ids=positions_BT)
-        step_ids = ids_BT
+        step_ids, model = ids_BT, self.model
         for _ in range(min(self.max_new_tokens, self.context - width)):
-            output = self.model(input_ids=step_ids, use_cache=True, logits_to_keep=1, **extra)
+            output = model(input_ids=step_ids, use_cache=True, logits_to_keep=1, **extra)
             next_B = output.logits[:, -1].argmax(-1)
             running &= ~torch.isin(next_B, stops)
             next_B = torch.where(running, next_B, torch.full_like(next_B, int(stops[0]) if len(stops) else 0))
             if not running.any():
                 return
             yield next_B.tolist()
+            if self._virtual:  # they are in the cache now; PEFT would put them before every token
+                model = self.model.get_base_model()
             step_ids = next_B[:, None]
             extra["past_key_values"] = output.past_key_values
             if mask_BT is not None:

@@ -18,7 +18,8 @@ def matrix_rates(dtypes: tuple[torch.dtype, ...], size: int = 512, rounds: int =
 
     The dtypes take turns and a round lasts milliseconds, so that other work on the machine disturbs all alike.
     """
-    matrices = [torch.randn(size, size).to(dtype) for dtype in dtypes]
+    generator = torch.Generator().manual_seed(0)  # its own: a training that is measured must not draw other numbers
+    matrices = [torch.randn(size, size, generator=generator).to(dtype) for dtype in dtypes]
     best = [float("inf")] * len(dtypes)
     for _ in range(rounds):
         for place, matrix in enumerate(matrices):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tinyforge.errors import InputError
-from tinyforge.run import hash_file, hash_json
+from tinyforge.run import hash_file, hash_json, read_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -37,12 +39,16 @@ def resolve(name: str) -> Base:
     folder = Path(name).expanduser()
     if folder.is_dir():
         return _local(name, folder)
-    if name.startswith((".", "/", "~")) or name.count("/") != 1:
-        known = ", ".join(EMBEDDED)
-        raise InputError(
-            f"unknown base {name!r}.", f"Use {known}, a folder with a model, or a hub id such as org/name."
-        )
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise _unknown(name)
     return _from_hub(name)
+
+
+def _unknown(name: str, why: str = "") -> InputError:
+    known = ", ".join(EMBEDDED)
+    return InputError(
+        f"unknown base {name!r}{why}.", f"Use {known}, a folder with a model, or a hub id such as org/name."
+    )
 
 
 def _local(name: str, folder: Path) -> Base:
@@ -58,14 +64,23 @@ def _local(name: str, folder: Path) -> Base:
 def _from_hub(name: str) -> Base:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
 
     wanted = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]
     try:
         folder = Path(snapshot_download(name, allow_patterns=wanted))
     except RepositoryNotFoundError:
         raise InputError(f"unknown base {name!r}: the hub has no such model (or it is private).") from None
+    except HFValidationError:
+        raise _unknown(name) from None
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        if "/" not in name:  # the hub's oldest models have no organisation, but most such names are mistakes
+            raise _unknown(name, ": no such folder, not in the local cache, and the hub cannot be reached") from error
         raise InputError(
             f"base {name!r} is not in the local cache and the hub cannot be reached ({type(error).__name__}).",
             "Use --base tiny, which needs no network, or a local folder; or go online once to fetch it.",
@@ -87,20 +102,55 @@ def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> PreTrainedT
 
 
 def _plain_template(end: str) -> str:
+    # The prompt ends without a space: most vocabularies join a space with the word after it, here the answer's first.
     return (
         "{% for message in messages %}{{ message['role'] | capitalize }}: {{ message['content'] }}"
         "{% if message['role'] == 'assistant' %}" + end + "{% endif %}\n{% endfor %}"
-        "{% if add_generation_prompt %}Assistant: {% endif %}"
+        "{% if add_generation_prompt %}Assistant:{% endif %}"
     )
 
 
-def load_model(folder: Path, precision: str, trust_remote_code: bool = False) -> PreTrainedModel:
-    """The causal language model in ``folder`` with weights in ``precision`` (fp32 or bf16)."""
+def saved_stop_ids(folder: Path, tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """What ``dataset.render.stop_ids`` gives for the model in ``folder``, without loading its weights."""
+    from types import SimpleNamespace
+
+    from tinyforge.dataset.render import stop_ids
+
+    for name in ("generation_config.json", "config.json"):
+        path = folder / name
+        found = read_json(path).get("eos_token_id") if path.is_file() else None
+        if found is not None:
+            return stop_ids(SimpleNamespace(generation_config=SimpleNamespace(eos_token_id=found)), tokenizer)
+    return stop_ids(None, tokenizer)
+
+
+def count_parameters(folder: Path) -> int:
+    """The number of weights in a model's safetensors files, from the shapes in their headers; nothing is loaded."""
+    total = 0
+    for path in folder.glob("*.safetensors"):
+        with path.open("rb") as handle:
+            header = json.loads(handle.read(int.from_bytes(handle.read(8), "little")))
+        total += sum(prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+    return total
+
+
+def load_model(folder: Path, precision: str, trust_remote_code: bool = False, quantize: str = "") -> PreTrainedModel:
+    """The causal language model in ``folder`` with weights in ``precision`` (fp32 or bf16), or in 4 bits (nf4).
+
+    In 4 bits it computes in ``precision``. Raises InputError when that needs a package that is not installed.
+    """
     from transformers import AutoModelForCausalLM
 
+    from tinyforge.adapters import four_bit
     from tinyforge.models.machine import torch_dtype
 
+    dtype = torch_dtype(precision)
     model: Any = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch_dtype(precision), use_safetensors=True, trust_remote_code=trust_remote_code
+        folder,
+        dtype=dtype,
+        use_safetensors=True,
+        trust_remote_code=trust_remote_code,
+        **four_bit.loading(quantize, dtype),
     )
+    four_bit.forbid_repacking(model)
     return model

@@ -6,16 +6,18 @@ import json
 import math
 import random
 from collections.abc import Callable, Iterator, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from tinyforge.config import Config
 from tinyforge.errors import InputError
 from tinyforge.pipeline.stages import Job
-from tinyforge.pipeline.teach import teach, write_questions
+from tinyforge.pipeline.teach import teach, write_lessons
 from tinyforge.records import content_id
-from tinyforge.run import Run, hash_file, hash_json, read_jsonl, write_folder_atomic, write_json, write_jsonl
+from tinyforge.run import Run, hash_file, read_jsonl, write_folder_atomic, write_json, write_jsonl
 
+SAMPLE_PROMPT, SAMPLE_TOKENS = 12, 40
 TOKENIZER_CHARACTERS = 40_000_000  # more text changes an 8k vocabulary little and costs minutes
 
 
@@ -41,17 +43,23 @@ def pretrain(
         corpus = _corpus_stage(job, sources, config)
         tokens = _token_stage(job, corpus, config)
         trained = _train_stage(job, tokens, config, on_status)
-        if config.pretrain.reading_questions:
-            questions = write_questions(job, corpus["key"], _named_texts(run, config), config)
-            trained["reading"] = teach(job, [trained["key"], questions], config, on_status)
+        if config.pretrain.reading_tokens:
+            lessons = write_lessons(job, tokens["key"], _named_texts(run, config), config)
+            trained["reading"] = teach(job, [trained["key"], lessons], config, on_status)
         return trained
 
 
 def _corpus_key(sources: Sequence[str | Path]) -> list[list[str]]:
+    from tinyforge.dataset.corpus import HUB, hub_revision
+
     files = []
-    for source in map(Path, sources):
+    for name in sources:
+        if str(name).startswith(HUB):
+            files.append([str(name), hub_revision(str(name))])
+            continue
+        source = Path(name)
         if not source.exists():
-            raise InputError(f"{source}: no such file or folder.")
+            raise InputError(f"{source}: no such file or folder.", "Or a dataset of the hub: hub:org/name.")
         found = sorted(p for p in source.rglob("*") if p.is_file()) if source.is_dir() else [source]
         files += [[str(p), hash_file(p)] for p in found]
     return files
@@ -62,30 +70,53 @@ def _corpus_stage(job: Job, sources: Sequence[str | Path], config: Config) -> di
 
     def work(key: str) -> dict[str, Any]:
         report = CorpusReport()
-        unique = deduplicate(read_texts(sources), config.pretrain.near_duplicate, report, config.seed)
+        texts = read_texts(sources, config.pretrain.hub_characters)
+        unique = deduplicate(texts, config.pretrain.near_duplicate, report, config.seed)
         write_jsonl(job.run.path("corpus.jsonl"), ({"name": n, "text": t} for n, t in unique))
         return {"key": key, **report.to_json()}
 
-    return job.stage("corpus", [_corpus_key(sources), config.pretrain.near_duplicate, config.seed], work)
+    settings = config.pretrain
+    inputs = [_corpus_key(sources), settings.near_duplicate, settings.hub_characters, config.seed]
+    return job.stage("corpus", inputs, work)
 
 
-def _texts(run: Run, config: Config, held_out: bool) -> Iterator[str]:
+def _set_of(name: str, text: str, config: Config) -> str:
+    """``train``, or ``validation``: held out; of those for reading questions only, ``reading`` or ``held out``."""
+    settings = config.pretrain
+    for_reading = any(fnmatch(name, pattern) for pattern in settings.reading_only)
+    if _held_out(name, text, settings.validation_fraction):
+        return "held out" if for_reading else "validation"
+    if not for_reading:
+        return "train"
+    return "held out" if _held_out(name, text, settings.reading_test_fraction) else "reading"
+
+
+def _texts(run: Run, config: Config, wanted: str) -> Iterator[str]:
     for row in read_jsonl(run.path("corpus.jsonl")):
-        if _held_out(row["name"], row["text"], config.pretrain.validation_fraction) == held_out:
+        if _set_of(row["name"], row["text"], config) == wanted:
             yield row["text"]
 
 
 def held_out_texts(run: Run, config: Config) -> Iterator[str]:
-    """The documents of a pretraining run that it was not trained on."""
-    return _texts(run, config, True)
+    """The documents of running text that a pretraining run was not trained on."""
+    return _texts(run, config, "validation")
 
 
-def _named_texts(run: Run, config: Config) -> Iterator[tuple[str, str, bool]]:
-    """``(name, text, held out)`` of every document, in an order that mixes the sources."""
+def _named_texts(run: Run, config: Config) -> Iterator[tuple[str, str, str]]:
+    """``(name, text, set)`` of every document, in an order that mixes the sources.
+
+    Of the held-out documents a quarter are for the dev loss, the others for the test.
+    """
     rows = list(read_jsonl(run.path("corpus.jsonl")))
     random.Random(config.seed).shuffle(rows)
     for row in rows:
-        yield row["name"], row["text"], _held_out(row["name"], row["text"], config.pretrain.validation_fraction)
+        name, text = row["name"], row["text"]
+        found = _set_of(name, text, config)
+        if found in ("train", "reading"):
+            yield name, text, "train"
+        else:
+            dev = int(content_id("dev", name, text), 16) % 4 == 0
+            yield name, text, "dev" if dev else "test"
 
 
 def _first_characters(texts: Iterator[str], limit: int) -> Iterator[str]:
@@ -102,15 +133,18 @@ def _token_stage(job: Job, corpus: dict[str, Any], config: Config) -> dict[str, 
     from tinyforge.models.tokenizer import train_tokenizer
 
     settings = config.pretrain
-    inputs = [corpus["key"], settings.vocabulary, settings.context, settings.validation_fraction]
+    inputs = [
+        [corpus["key"], settings.vocabulary, settings.context],
+        [settings.validation_fraction, settings.reading_only],
+    ]
 
     def work(key: str) -> dict[str, Any]:
-        sample = _first_characters(_texts(job.run, config, False), TOKENIZER_CHARACTERS)
+        sample = _first_characters(_texts(job.run, config, "train"), TOKENIZER_CHARACTERS)
         tokenizer = train_tokenizer(sample, settings.vocabulary, settings.context)
         write_folder_atomic(job.run.path("tokenizer"), lambda folder: tokenizer.save_pretrained(folder) and None)
         counts = {}
-        for name, held_out in (("train", False), ("validation", True)):
-            write_store(job.run.path("tokens", name), _texts(job.run, config, held_out), tokenizer)
+        for name in ("train", "validation"):
+            write_store(job.run.path("tokens", name), _texts(job.run, config, name), tokenizer)
             counts[name] = json.loads(job.run.path("tokens", name, "meta.json").read_text())
         if not counts["validation"]["documents"]:
             raise InputError(
@@ -123,7 +157,7 @@ def _token_stage(job: Job, corpus: dict[str, Any], config: Config) -> dict[str, 
 
 def _train_stage(job: Job, tokens: dict[str, Any], config: Config, on_status: Callable[[Any], None]) -> dict[str, Any]:
     later = {name for name in type(config.pretrain).model_fields if name.startswith("reading_")}
-    shape = config.pretrain.model_dump(exclude={"tokens", "near_duplicate", *later})
+    shape = config.pretrain.model_dump(exclude={"tokens", "near_duplicate", "hub_characters", *later})
     training = config.train.model_dump(exclude={"checkpoint_seconds"})
     inputs = [tokens["key"], shape, config.pretrain.tokens, training, config.seed]
     return job.stage("train", inputs, lambda key: _train(job, key, config, on_status))
@@ -136,9 +170,9 @@ def _train(job: Job, key: str, config: Config, on_status: Callable[[Any], None])
     from tinyforge.dataset.corpus import TokenStore
     from tinyforge.models.create import create_model
     from tinyforge.models.machine import set_threads, settle_precision, torch_dtype
+    from tinyforge.pipeline.fit import fit
     from tinyforge.plugins import load
     from tinyforge.train import OBJECTIVES
-    from tinyforge.train.loop import Training
 
     threads = set_threads(config.train.threads)
     precision = settle_precision(job.run.folder, config.train.precision)
@@ -149,27 +183,29 @@ def _train(job: Job, key: str, config: Config, on_status: Callable[[Any], None])
     settings = config.train
     epochs = config.pretrain.tokens / rows.tokens if config.pretrain.tokens else settings.epochs or 1.0
     settings = settings.model_copy(update={"epochs": epochs})
-    training = Training(
+    result = fit(
+        job,
+        "train",
+        key,
         model=model,
         objective=load("train", "pretrain", OBJECTIVES)(tokenizer.pad_token_id),
         rows=rows,
         dev=dev,
-        config=settings,
+        settings=settings,
         learning_rate=settings.learning_rate or 3e-3,
         folder=job.run.path("checkpoints"),
-        key=hash_json([key, precision, threads]),
         seed=config.seed,
-        on_status=with_events(job.run, on_status),
-        on_note=lambda note: job.say("train", note),
+        machine=(precision, threads),
+        on_status=on_status,
+        on_measure=_sampler(job, model, tokenizer, dev),
     )
-    result = training.run()
 
     def save(folder: Path) -> None:
         model.to(torch.bfloat16).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
 
     write_folder_atomic(job.run.path("pretrained"), save)
-    if not config.pretrain.reading_questions:
+    if not config.pretrain.reading_tokens:
         write_folder_atomic(job.run.path("model"), save)
     predicted = int((dev.lengths - 1).sum())
     bits = result.best_loss * predicted / dev.bytes / math.log(2)
@@ -187,12 +223,19 @@ def _train(job: Job, key: str, config: Config, on_status: Callable[[Any], None])
     }
 
 
-def with_events(run: Run, on_status: Callable[[Any], None]) -> Callable[[Any], None]:
-    """``on_status`` that also writes each step to the run's events."""
-    from dataclasses import asdict
+def _sampler(job: Job, model: Any, tokenizer: Any, dev: Any) -> Callable[[int], None]:
+    """Lets the model continue the opening of a held-out document, so that a person sees it learn."""
+    import torch
 
-    def report(status: Any) -> None:
-        run.event("step", **{k: round(v, 6) if isinstance(v, float) else v for k, v in asdict(status).items()})
-        on_status(status)
+    longest = max(range(len(dev)), key=lambda i: int(dev.lengths[i]))
+    opening = torch.tensor([dev[longest].ids[:SAMPLE_PROMPT]])
 
-    return report
+    def sample(step: int) -> None:
+        with torch.inference_mode():
+            ids = model.generate(opening, attention_mask=torch.ones_like(opening), max_new_tokens=SAMPLE_TOKENS)
+        prompt = tokenizer.decode(opening[0], skip_special_tokens=True)
+        text = tokenizer.decode(ids[0, opening.shape[1] :], skip_special_tokens=True)
+        job.run.event("sample", step=step, prompt=prompt, text=text)
+        job.say("train", " ".join(f"step {step} writes: {prompt}|{text}".split()))
+
+    return sample

@@ -1,4 +1,4 @@
-"""The second stage of a base: questions over its own corpus, answered from memory or out of passages.
+"""The second stage of a base: questions over its own corpus, answered out of passages or from memory.
 
 A base that has only seen running text continues a question; one that has also been taught this way answers it, copies
 from what it is given, and says when the passages do not hold the answer.
@@ -7,111 +7,219 @@ from what it is given, and says when the passages do not hold the answer.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tinyforge.config import Config
 from tinyforge.pipeline.stages import Job
-from tinyforge.records import Document, Example, Tokens
-from tinyforge.run import hash_json, read_jsonl, write_folder_atomic, write_jsonl
+from tinyforge.records import Document, Example, Message, Tokens, content_id
+from tinyforge.run import read_json, read_jsonl, write_folder_atomic, write_jsonl
 
 if TYPE_CHECKING:
+    from tinyforge.retrieve.passages import Passage
     from tinyforge.train.loop import Status
 
-KINDS = ("memory", "gold", "passages", "missing")
-"""The question alone; with its passage; with its passage among distractors; with distractors only."""
-_SHARES = (0.25, 0.25, 0.30, 0.20)
-_PLAIN_SHARE = 0.25  # of the rows: running text again, so that what was learned before is kept
+SHOWN = {"memory": 0, "gold": 1, "passages": 3}
+"""How many passages a lesson of each kind shows."""
+_SHARES = (0.05, 0.5, 0.45)
+_UNANSWERABLE = 0.10  # of the questions: the answer lies in a passage that is not shown
+_QUESTIONS = 4  # at most, about the same passages: one prompt read for several answers learned
+_PLAIN_SHARE = 0.25  # of the tokens: running text again, so that what was learned before is kept
+_TEST_QUESTIONS = 400  # of each kind
+_GROUP = 40  # documents whose questions are written together
+
+SETS = ("train", "dev", "test")
+Named = tuple[str, str, str]
+"""A document as ``(name, text, set)``."""
 
 
-def write_questions(job: Job, parent: str, texts: Iterable[tuple[str, str, bool]], config: Config) -> str:
-    """Stage ``questions``: write reading/{train,test}.jsonl from ``(name, text, held out)`` rows; returns its key.
+@dataclass(frozen=True)
+class Page:
+    """A document's passages in reading order, and for each the facts (all wordings) whose evidence lies in it."""
 
-    Held-out documents give test questions only; their passages never appear in training.
+    passages: Sequence[Passage]
+    facts: dict[int, list[list[Example]]]
+
+
+def write_lessons(job: Job, parent: str, documents: Iterable[Named], config: Config) -> str:
+    """Stage ``lessons``: write reading/{train,dev,test}.jsonl; returns its key.
+
+    A document of ``dev`` or ``test`` gives lessons to that set only: its passages are never trained on. Training
+    lessons are written until ``pretrain.reading_tokens`` are reached.
     """
     settings = config.pretrain
     inputs = [
         parent,
-        settings.reading_questions,
-        settings.reading_characters,
-        config.synthesize.model_dump(),
-        config.retrieve.model_dump(),
-        config.seed,
+        [settings.reading_tokens, settings.reading_only, settings.reading_test_fraction],
+        [config.synthesize.model_dump(), config.retrieve.passage_characters, config.seed],
     ]
 
     def work(key: str) -> dict[str, Any]:
-        train, test = _documents(texts, settings.reading_characters)
         counts = {}
-        for name, documents in (("train", train), ("test", test)):
-            limit = settings.reading_questions if name == "train" else 400
-            examples = _questions(job, name, documents, limit, config)
-            write_jsonl(job.run.path("reading", f"{name}.jsonl"), (e.to_json() for e in examples))
-            counts[name] = len(examples)
-            job.say("questions", f"{name}: {len(examples):,} questions over {len(documents):,} documents")
+        sets: dict[str, list[Named]] = {name: [] for name in SETS}
+        for document in documents:
+            sets[document[2]].append(document)
+        for name, members in sets.items():
+            rng = random.Random(f"{config.seed}:{name}")
+            pages = _pages(members, config)
+            if name == "train":
+                lessons = list(_until(_lessons(pages, rng), _characters(job, config)))
+            else:
+                lessons = _questions(pages, rng)
+            rng.shuffle(lessons)
+            write_jsonl(job.run.path("reading", f"{name}.jsonl"), (e.to_json() for e in lessons))
+            answers = sum(m.role == "assistant" for e in lessons for m in e.messages)
+            counts[name] = {"lessons": len(lessons), "questions": answers}
+            job.say("lessons", f"{name}: {answers:,} questions in {len(lessons):,} lessons")
         return {"key": key, **counts}
 
-    return str(job.stage("questions", inputs, work)["key"])
+    return str(job.stage("lessons", inputs, work)["key"])
 
 
-def _documents(texts: Iterable[tuple[str, str, bool]], characters: int) -> tuple[list[Document], list[Document]]:
-    """Training documents up to ``characters``, and every held-out one."""
-    from tinyforge.ingest.markdown import from_text
+def _characters(job: Job, config: Config) -> float:
+    """About how many characters of lessons come to the tokens that are wanted."""
+    meta = read_json(job.run.path("tokens", "train", "meta.json"))
+    return float(config.pretrain.reading_tokens * (1 - _PLAIN_SHARE) * meta["bytes"] / meta["tokens"])
 
-    train: list[Document] = []
-    test: list[Document] = []
+
+def _until(lessons: Iterator[Example], characters: float) -> Iterator[Example]:
     total = 0
-    for name, text, held_out in texts:
-        if not held_out and total >= characters:
-            continue
-        document = from_text(text, name, {"format": "markdown"})
-        (test if held_out else train).append(document)
-        total += 0 if held_out else len(text)
-    return train, test
+    for lesson in lessons:
+        yield lesson
+        total += sum(len(message.content) for message in lesson.messages)
+        if total > characters:
+            return
 
 
-def _questions(job: Job, name: str, documents: Sequence[Document], limit: int, config: Config) -> list[Example]:
-    """At most ``limit`` examples, one wording of a fact each, in the four kinds."""
-    from tinyforge.retrieve.index import Index
+def _pages(documents: Sequence[Named], config: Config) -> Iterator[Page]:
+    """The documents with their facts; neighbours in the corpus are written about together."""
+    from tinyforge.ingest.markdown import from_text
+    from tinyforge.retrieve.passages import cut
     from tinyforge.synthesize import synthesize
 
-    rng = random.Random(f"{config.seed}:{name}")
-    made = synthesize(documents, config.synthesize, config.seed).examples
-    facts: dict[str, list[Example]] = {}
-    for example in made:
-        facts.setdefault(example.fact, []).append(example)
-    chosen = [rng.choice(rows) for rows in facts.values()]
-    rng.shuffle(chosen)
-    index = Index.build(job.run.path("reading", f"{name}-index"), documents, config.retrieve)
-    return _in_kinds(chosen[:limit], index.search_many, rng, config)
+    rows = iter(documents)
+    while group := list(islice(rows, _GROUP)):
+        read = [from_text(text, name, {"format": "markdown"}) for name, text, _ in group]
+        facts: dict[str, dict[str, list[Example]]] = defaultdict(lambda: defaultdict(list))
+        for example in synthesize(read, config.synthesize, config.seed).examples:
+            facts[example.evidence[0].document][example.fact].append(example)
+        for document in read:
+            passages = cut([document], config.retrieve.passage_characters)
+            yield Page(passages, _located(passages, facts[document.id].values(), document))
 
 
-def _in_kinds(examples: Sequence[Example], search: Any, rng: random.Random, config: Config) -> list[Example]:
-    from tinyforge.dataset.reading import DEPTH, place_gold, with_prompt
+def _located(
+    passages: Sequence[Passage], facts: Iterable[list[Example]], document: Document
+) -> dict[int, list[list[Example]]]:
+    """Facts by the number of the passage that holds all of their evidence; one that is cut in two is left out."""
+    found: dict[int, list[list[Example]]] = defaultdict(list)
+    for wordings in facts:
+        evidence = wordings[0].evidence
+        start, end = min(s.start for s in evidence), max(s.end for s in evidence)
+        for number, passage in enumerate(passages):
+            if passage.span.start <= start and end <= passage.span.end:
+                found[number].append(wordings)
+                break
+    return dict(found)
 
-    found = search([e.question for e in examples], DEPTH)
-    result = []
-    for example, hits in zip(examples, found, strict=True):
-        gold = next((h for h in hits if any(h.span.overlaps(s) for s in example.evidence)), None)
-        others = [h for h in hits if not any(h.span.overlaps(s) for s in example.evidence)]
-        kind = rng.choices(KINDS, _SHARES)[0]
-        if kind == "memory":
-            result.append(with_prompt(example, [], kind))
-        elif kind == "missing":
-            result.append(with_prompt(example, others[: config.retrieve.passages], kind))
-        elif gold is not None:
-            several = kind == "passages"
-            shown = place_gold(gold, others, config.retrieve.passages, rng) if several else [gold]
-            result.append(with_prompt(example, shown, kind))
-    return result
+
+def _lessons(pages: Iterable[Page], rng: random.Random) -> Iterator[Example]:
+    """One lesson for every passage that holds a fact."""
+    for page in pages:
+        for number in page.facts:
+            kind = rng.choices(list(SHOWN), _SHARES)[0]
+            question = rng.choice(rng.choice(page.facts[number]))
+            shown = _shown(page, number, question.question, SHOWN[kind], rng)
+            lesson = _lesson(page, shown or [number], kind, question, rng)
+            yield lesson
+
+
+def _lesson(page: Page, shown: Sequence[int], kind: str, first: Example, rng: random.Random) -> Example:
+    """Several questions about the shown passages, in any order; some are about others, and those are not answered."""
+    asked = [rng.choice(wordings) for n in shown for wordings in page.facts.get(n, ())]
+    asked = [first, *(e for e in asked if e.fact != first.fact)]
+    rng.shuffle(asked)
+    if kind == "memory":
+        return _conversation(page, [], [(first, True)], kind)
+    others = [rng.choice(w) for n, facts in page.facts.items() if n not in shown for w in facts]
+    rng.shuffle(others)
+    pairs = []
+    for example in asked[:_QUESTIONS]:
+        if others and rng.random() < _UNANSWERABLE:
+            pairs.append((others.pop(), False))
+        else:
+            pairs.append((example, True))
+    return _conversation(page, shown, pairs, kind)
+
+
+def _conversation(page: Page, shown: Sequence[int], pairs: Sequence[tuple[Example, bool]], kind: str) -> Example:
+    """The passages once, before the first question; each ``(question, answerable)`` is a turn."""
+    from tinyforge.dataset.prompts import NOT_FOUND, closed_book, with_passages
+
+    passages = [(" > ".join(page.passages[n].path), page.passages[n].text) for n in shown]
+    messages: list[Message] = []
+    for number, (example, answerable) in enumerate(pairs):
+        if not passages:
+            messages += closed_book(example.question)
+        else:
+            messages += with_passages(example.question, [] if number else passages)
+        messages.append(Message("assistant", example.answer if answerable else NOT_FOUND))
+    first, answerable = pairs[0]
+    return replace(
+        first,
+        id=content_id(first.id, kind, *(example.id for example, _ in pairs)),
+        messages=tuple(messages),
+        evidence=tuple(span for example, there in pairs if there for span in example.evidence),
+        metadata={**first.metadata, "reading": kind if answerable or len(pairs) > 1 else "missing"},
+    )
+
+
+def _shown(page: Page, number: int, question: str, count: int, rng: random.Random) -> list[int]:
+    """``count`` passages in any order, ``number`` among them, the others like what a search would bring up."""
+    shown = [number, *_distractors(page, number, question, count - 1, rng)][:count]
+    rng.shuffle(shown)
+    return shown
+
+
+def _distractors(page: Page, number: int, question: str, count: int, rng: random.Random) -> list[int]:
+    """Other passages of the document: half of the time those that share most words with the question."""
+    from tinyforge.retrieve.words import content_words
+
+    others = [n for n in range(len(page.passages)) if n != number]
+    rng.shuffle(others)
+    others = others[:60]  # a novel has hundreds; the nearest of sixty are near enough
+    if rng.random() < 0.5:
+        wanted = set(content_words(question))
+        others.sort(key=lambda n: -len(wanted & set(content_words(page.passages[n].searched))))
+    return others[: max(0, count)]
+
+
+def _questions(pages: Iterable[Page], rng: random.Random) -> list[Example]:
+    """Single questions to measure with, of the kinds in turn: gold passage, three passages, and none that answers."""
+    facts = [(page, number, wordings) for page in pages for number in page.facts for wordings in page.facts[number]]
+    facts = [fact for fact in facts if len(fact[0].passages) > SHOWN["passages"]]
+    rng.shuffle(facts)
+    found = []
+    for place, (page, number, wordings) in enumerate(facts[: 3 * _TEST_QUESTIONS]):
+        example, kind = rng.choice(wordings), ("gold", "passages", "missing")[place % 3]
+        if kind == "missing":
+            shown = _distractors(page, number, example.question, SHOWN["passages"], rng)
+        else:
+            shown = _shown(page, number, example.question, SHOWN[kind], rng)
+        found.append(_conversation(page, shown, [(example, kind != "missing")], kind))
+    return found
 
 
 def teach(job: Job, parents: list[str], config: Config, on_status: Callable[[Status], None]) -> dict[str, Any]:
-    """Stage ``reading``: train ``pretrained/`` further on the questions and on running text; writes ``model/``."""
+    """Stage ``reading``: train ``pretrained/`` further on the lessons and on running text; writes ``model/``."""
     settings = config.pretrain
     train = config.train.model_dump(exclude={"checkpoint_seconds"})
-    inputs = [parents, settings.reading_sequence, settings.reading_learning_rate, train, config.seed]
-    return job.stage("reading", inputs, lambda key: _teach(job, key, config, on_status))
+    reading = {n: getattr(settings, n) for n in type(settings).model_fields if n.startswith("reading_")}
+    return job.stage("reading", [parents, reading, train, config.seed], lambda key: _teach(job, key, config, on_status))
 
 
 def _teach(job: Job, key: str, config: Config, on_status: Callable[[Status], None]) -> dict[str, Any]:
@@ -119,31 +227,40 @@ def _teach(job: Job, key: str, config: Config, on_status: Callable[[Status], Non
 
     from tinyforge.models.machine import set_threads, settle_precision
     from tinyforge.models.resolve import load_model, load_tokenizer
-    from tinyforge.pipeline.pretrain import with_events
+    from tinyforge.pipeline.fit import fit
     from tinyforge.plugins import load
     from tinyforge.train import OBJECTIVES
-    from tinyforge.train.loop import EncodedRows, Training
+    from tinyforge.train.loop import EncodedRows
 
     threads, precision = set_threads(config.train.threads), settle_precision(job.run.folder, config.train.precision)
     folder = job.run.path("pretrained")
     tokenizer = load_tokenizer(folder)
     model: Any = load_model(folder, precision)
-    rows, dev = _rows(job, tokenizer, config)
-    changes = {"optimizer": "adamw", "schedule": "linear", "epochs": 1.0, "max_steps": 0, "patience": 10**6}
-    training = Training(
+    rows, dev = EncodedRows(_rows(job, "train", tokenizer, config)), EncodedRows(_rows(job, "dev", tokenizer, config))
+    changes = {
+        "schedule": "wsd",
+        "decay_fraction": 0.3,
+        "epochs": 1.0,
+        "max_steps": 0,
+        "patience": 10**6,
+        "batch_tokens": config.pretrain.reading_batch_tokens,
+        "muon_learning_rate": config.pretrain.reading_muon_learning_rate,
+    }
+    result = fit(
+        job,
+        "reading",
+        key,
         model=model,
         objective=load("train", "sft", OBJECTIVES)(tokenizer.pad_token_id),
-        rows=EncodedRows(rows),
-        dev=EncodedRows(dev),
-        config=config.train.model_copy(update=changes),
+        rows=rows,
+        dev=dev,
+        settings=config.train.model_copy(update=changes),
         learning_rate=config.pretrain.reading_learning_rate,
         folder=job.run.path("reading", "checkpoints"),
-        key=hash_json([key, precision, threads]),
         seed=config.seed,
-        on_status=with_events(job.run, on_status),
-        on_note=lambda note: job.say("reading", note),
+        machine=(precision, threads),
+        on_status=on_status,
     )
-    result = training.run()
 
     def save(temporary: Path) -> None:
         model.to(torch.bfloat16).save_pretrained(temporary)
@@ -159,22 +276,29 @@ def _teach(job: Job, key: str, config: Config, on_status: Callable[[Status], Non
     }
 
 
-def _rows(job: Job, tokenizer: Any, config: Config) -> tuple[list[Tokens], list[Tokens]]:
-    """Questions and running text for training, questions for the dev loss; what is too long is counted aloud."""
+def _rows(job: Job, name: str, tokenizer: Any, config: Config) -> Iterator[Tokens]:
+    """The lessons of a set, and for training running text too; what is too long is counted aloud."""
     from tinyforge.dataset.corpus import TokenStore
     from tinyforge.dataset.render import render
 
     longest = config.pretrain.reading_sequence
-    rendered: dict[str, list[Tokens]] = {}
-    for name in ("train", "test"):
-        examples = map(Example.from_json, read_jsonl(job.run.path("reading", f"{name}.jsonl")))
-        found = [render(example.messages, tokenizer) for example in examples]
-        rendered[name] = [row for row in found if len(row.ids) <= longest]
-        if len(found) > len(rendered[name]):
-            left = len(found) - len(rendered[name])
-            job.say("reading", f"{name}: {left} of {len(found)} questions left out: longer than {longest} tokens")
+    kept = left_out = tokens = 0
+    for row in read_jsonl(job.run.path("reading", f"{name}.jsonl")):
+        rendered = render(Example.from_json(row).messages, tokenizer)
+        if len(rendered.ids) > longest:
+            left_out += 1
+            continue
+        kept, tokens = kept + 1, tokens + len(rendered.ids)
+        yield rendered
+    if left_out:
+        job.say("reading", f"{name}: {left_out} of {kept + left_out} lessons left out: longer than {longest} tokens")
+    if name != "train":
+        return
     store = TokenStore(job.run.path("tokens", "train"), longest)
-    rng = random.Random(config.seed)
-    count = min(len(store), round(_PLAIN_SHARE * len(rendered["train"])))
-    plain = [store[i] for i in rng.sample(range(len(store)), count)]
-    return [*rendered["train"], *plain], rendered["test"]
+    order = random.Random(config.seed).sample(range(len(store)), len(store))
+    wanted = tokens * _PLAIN_SHARE / (1 - _PLAIN_SHARE)
+    for number in order:
+        if wanted <= 0:
+            return
+        wanted -= int(store.lengths[number])
+        yield store[number]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from tinyforge.config import Config
 from tinyforge.errors import InputError
 from tinyforge.models.generate import Writer
+from tinyforge.models.predict import Prediction, Predictor
 from tinyforge.models.resolve import Base, load_model, load_tokenizer, resolve
 from tinyforge.retrieve.index import Index
 from tinyforge.run import Run, read_json
@@ -31,11 +32,81 @@ def load_writer(run: Run, which: str, config: Config) -> Writer:
         model: Any = load_model(folder, precision, config.trust_remote_code)
     else:
         folder = _base_of(run, config).folder
-        model = load_model(folder, precision, config.trust_remote_code)
+        quantize = read_json(run.path("base.json")).get("quantize", "") if which == "tuned" else ""
+        model = load_model(folder, precision, config.trust_remote_code, quantize)
         if which == "tuned":
             model = adapters.load(model, run.path("adapter"))
     tokenizer = load_tokenizer(folder, config.trust_remote_code)
     return Writer(model, tokenizer, config.evaluate.max_new_tokens)
+
+
+class Conversation:
+    """A causal language model that answers each text as the first message of a conversation."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+
+    def predict(self, texts: Sequence[str]) -> list[Prediction]:
+        answers = self._writer.answer_all([self._writer.prompt(text, []) for text in texts])
+        return [Prediction(answer.strip(), None) for answer in answers]
+
+
+def open_predictor(folder: str | Path) -> Predictor:
+    """The model that ``tinyforge train`` or ``build`` made in ``folder``, ready to answer texts.
+
+    Raises InputError when the training has not finished, or when its base has changed or gone.
+    """
+    from tinyforge.models.machine import settle_precision
+    from tinyforge.models.predict import kind_of, load_predictor
+
+    run = Run.open(folder)
+    if not (run.path("model").is_dir() or run.path("adapter").is_dir()):
+        raise InputError(
+            f"{folder}: the training has not finished.", "Run the same command again; it continues where it stopped."
+        )
+    config = Config.model_validate(read_json(run.path("config.json")))
+    summary = read_json(run.path("train.json")) if run.path("train.json").is_file() else {}
+    objective = summary.get("objective", "sft")
+    if run.path("model").is_dir() and kind_of(run.path("model")) != "sft":
+        return load_predictor(run.path("model"), settle_precision(run.folder, config.train.precision))
+    if run.path("model").is_dir() or objective in ("sft", "dpo", "distill", "pretrain"):
+        return Conversation(load_writer(run, "tuned", config))
+    return _adapted(run, objective, summary["labels"], config)
+
+
+def _adapted(run: Run, objective: str, labels: Sequence[str], config: Config) -> Predictor:
+    """A base under the head of ``objective`` with the run's adapter."""
+    from tinyforge import adapters
+    from tinyforge.models.family import load_for
+    from tinyforge.models.machine import settle_precision
+    from tinyforge.models.predict import predictor
+
+    base, folder = _base_of(run, config), run.path("adapter")
+    tokenizer = load_tokenizer(folder, config.trust_remote_code)
+    model = load_for(
+        objective,
+        base.folder,
+        settle_precision(run.folder, config.train.precision),
+        labels,
+        tokenizer.pad_token_id,
+        config.seed,
+        config.trust_remote_code,
+        read_json(run.path("base.json"))["quantize"],
+    )
+    return predictor(objective, adapters.load(model, folder), tokenizer, folder)
+
+
+def open_adapter(base: str, folder: Path, config: Config) -> Predictor:
+    """The causal language model ``base`` under any PEFT adapter in ``folder``."""
+    from tinyforge import adapters
+    from tinyforge.models.machine import choose_precision
+
+    if not (folder / "adapter_config.json").is_file():
+        raise InputError(f"{folder}: holds no adapter (no adapter_config.json).", "Give a folder that PEFT saved.")
+    found = resolve(base)
+    model = load_model(found.folder, choose_precision(config.train.precision), config.trust_remote_code)
+    tokenizer = load_tokenizer(found.folder, config.trust_remote_code)
+    return Conversation(Writer(adapters.load(model, folder), tokenizer, config.evaluate.max_new_tokens))
 
 
 def _base_of(run: Run, config: Config) -> Base:

@@ -6,13 +6,15 @@ import math
 import signal
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from array import array
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import psutil
 import torch
 from safetensors.torch import load_file
@@ -21,12 +23,13 @@ from torch import Tensor, nn
 from tinyforge.config import TrainConfig
 from tinyforge.dataset.batches import BatchPlan
 from tinyforge.errors import TrainingError
-from tinyforge.models.machine import release_memory
+from tinyforge.models.machine import matrix_rates, release_memory
 from tinyforge.records import Tokens
 from tinyforge.run import write_atomic
 from tinyforge.train import checkpoint
 from tinyforge.train.checkpoint import Progress
-from tinyforge.train.objectives.base import Objective
+from tinyforge.train.cost import Work
+from tinyforge.train.objectives.base import Objective, Prepares
 from tinyforge.train.optimizer import MasterOptimizer
 from tinyforge.train.schedule import learning_rate_factor
 
@@ -44,22 +47,36 @@ class Rows(Protocol):
 
 
 class EncodedRows:
-    """Rows held in memory."""
+    """Rows held in memory, end to end in two arrays: a quarter of what lists of Python integers take."""
 
-    def __init__(self, rows: Sequence[Tokens]) -> None:
-        self._rows = rows
-        self.lengths = [len(row.ids) for row in rows]
+    def __init__(self, rows: Iterable[Tokens]) -> None:
+        ids, labels = array("i"), array("i")
+        lengths, borders = [], array("i")
+        for row in rows:
+            ids.extend(row.ids)
+            labels.extend(row.labels)
+            lengths.append(len(row.ids))
+            borders.append(row.border)
+        self._ids, self._labels, self._borders = ids, labels, borders
+        self.lengths = np.array(lengths, dtype=np.int64)
+        self._ends = np.cumsum(self.lengths)
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self.lengths)
 
     def __getitem__(self, index: int) -> Tokens:
-        return self._rows[index]
+        end = int(self._ends[index])
+        start = end - int(self.lengths[index])
+        return Tokens(list(self._ids[start:end]), list(self._labels[start:end]), self._borders[index])
 
 
 @dataclass(frozen=True)
 class Status:
-    """What a person wants to see after a step. Rates are averages over the last steps; memory is resident MB."""
+    """What a person wants to see after a step. Rates are averages over the last steps; memory is resident MB.
+
+    ``peak_share`` is the part of the machine's measured matrix rate that went into useful tokens.
+    ``metrics`` are the objective's own, as means over the step.
+    """
 
     step: int
     total: int
@@ -70,6 +87,8 @@ class Status:
     tokens_per_second: float
     eta_seconds: float
     memory_mb: float
+    peak_share: float
+    metrics: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -81,6 +100,13 @@ class Result:
     best_step: int
     best_loss: float
     stopped_early: bool
+
+
+def checkpoint_activations(model: Any) -> None:
+    """Keep only each block's input, and compute the rest again in the backward pass (Chen et al. 2016)."""
+    model.gradient_checkpointing_enable({"use_reentrant": False})
+    if hasattr(model, "enable_input_require_grads"):
+        model.enable_input_require_grads()  # under frozen embeddings nothing would be computed again otherwise
 
 
 def dev_loss(model: nn.Module, objective: Objective, rows: Rows, budget: int) -> float:
@@ -145,14 +171,22 @@ class Training:
     seed: int
     on_status: Callable[[Status], None] = lambda status: None
     on_note: Callable[[str], None] = lambda note: None
+    on_measure: Callable[[int], None] = lambda step: None
+    """Called with the step number after each dev loss, while the model is in eval mode."""
 
     def __post_init__(self) -> None:
-        self._plan = BatchPlan(self.rows.lengths, self.config.batch_tokens, self.seed, self.config.epochs)
+        config = self.config
+        self._plan = BatchPlan(self.rows.lengths, config.batch_tokens, self.seed, config.epochs, config.batch_rows)
         self.total = max(1, math.ceil(len(self._plan) / self.config.accumulation))
         if self.config.max_steps:
             self.total = min(self.total, self.config.max_steps)
         self._every = max(1, math.ceil(self.total / self.config.evaluations))
-        self._rates: deque[tuple[float, int]] = deque(maxlen=20)
+        self._rates: deque[tuple[float, int, float]] = deque(maxlen=20)
+        self._work = Work.of(self.model)
+        self._peak = self._matrix_rate()
+
+    def _matrix_rate(self) -> float:
+        return matrix_rates((next(self.model.parameters()).dtype,), rounds=10)[0]
 
     def run(self) -> Result:
         """Train to the end, from the newest checkpoint when there is one.
@@ -160,7 +194,11 @@ class Training:
         Raises TrainingError when the loss is not a number, and Interrupted after saving when asked to stop.
         """
         torch.manual_seed(self.seed)
+        if self.config.gradient_checkpointing:
+            checkpoint_activations(self.model)
         self.model.train()
+        if isinstance(self.objective, Prepares):
+            self.objective.prepare(self.model)
         optimizer = MasterOptimizer(self.model, self.config, self.learning_rate)
         progress = self._restore(optimizer)
         stopped = False
@@ -211,17 +249,18 @@ class Training:
         began = time.perf_counter()
         first = progress.step * self.config.accumulation
         numbers = range(first, min(first + self.config.accumulation, len(self._plan)))
-        total, weight, tokens = 0.0, 0, 0
+        total, weight, tokens, operations = 0.0, 0, 0, 0.0
+        sums: Counter[str] = Counter()  # adds floats as well
         for number in numbers:
             rows = [self.rows[int(i)] for i in self._plan[number]]
-            summed, count, _ = self.objective.loss(self.model, self.objective.collate(rows))
+            summed, count, extra = self.objective.loss(self.model, self.objective.collate(rows))
             summed.backward()  # type: ignore[no-untyped-call]
             optimizer.gather()
-            total, weight, tokens = (
-                total + float(summed.detach()),
-                weight + count,
-                tokens + sum(len(r.ids) for r in rows),
-            )
+            total += float(summed.detach())
+            weight += count
+            tokens += sum(len(r.ids) for r in rows)
+            operations += self._work.operations(rows)
+            sums.update(extra)
         loss = total / max(1, weight)
         if not math.isfinite(loss):
             raise TrainingError(
@@ -233,23 +272,29 @@ class Training:
         elapsed = time.perf_counter() - began
         progress.step, progress.tokens = progress.step + 1, progress.tokens + tokens
         progress.seconds += elapsed
-        self._rates.append((elapsed, tokens))
-        seconds = sum(s for s, _ in self._rates)
+        self._rates.append((elapsed, tokens, operations))
+        seconds = sum(s for s, _, _ in self._rates)
         return {
             "step": progress.step,
             "total": self.total,
             "loss": loss,
             "learning_rate": self.learning_rate * factor,
             "gradient_norm": norm,
-            "tokens_per_second": sum(t for _, t in self._rates) / seconds,
+            "tokens_per_second": sum(t for _, t, _ in self._rates) / seconds,
             "eta_seconds": (self.total - progress.step) * seconds / len(self._rates),
             "memory_mb": psutil.Process().memory_info().rss / 2**20,
+            "metrics": {name: value / max(1, weight) for name, value in sums.items()},
+            "peak_share": sum(o for _, _, o in self._rates) / seconds / self._peak,
         }
 
     def _measure(self, optimizer: MasterOptimizer, progress: Progress) -> float:
         assert self.dev is not None
         began = time.perf_counter()
         loss = dev_loss(self.model, self.objective, self.dev, 4 * self.config.batch_tokens)
+        self.model.eval()
+        self.on_measure(progress.step)
+        self.model.train()
+        self._peak = self._matrix_rate()  # a shared machine's rate changes by the minute
         progress.seconds += time.perf_counter() - began
         if loss < progress.best_loss:
             progress.best_loss, progress.best_step, progress.stale = loss, progress.step, 0

@@ -99,6 +99,8 @@ class MasterOptimizer:
             kind = type(optimizer).__name__.lower()
             keys = ("exp_avg", "exp_avg_sq", "step") if kind == "adamw" else ("momentum_buffer",)
             for name in names:
+                if not any(f"{kind}.{key}.{name}" in tensors for key in keys):
+                    continue  # it never had a gradient, as an adapter of a module that the objective goes round
                 state: dict[str, Any] = {key: tensors[f"{kind}.{key}.{name}"].clone() for key in keys}
                 optimizer.state[self.masters[name]] = state
         self.write_back()

@@ -56,7 +56,11 @@ def _understood(condition: str) -> bool:
     if "," in condition or not 4 <= len(found) <= 20 or any(w in _AWAY for w in found):
         return False
     subject = words(clause.subject)
-    if subject[0] in PRONOUNS or subject[0] in ("one", "there", "both", "all", "some", "any", "either", "each"):
+    if (
+        not subject
+        or subject[0] in PRONOUNS
+        or subject[0] in ("one", "there", "both", "all", "some", "any", "either", "each")
+    ):
         return False
     # "it" may stand for something that the clause has named; without a noun before it, it cannot.
     pronoun = next((i for i, w in enumerate(found) if w in PRONOUNS), None)

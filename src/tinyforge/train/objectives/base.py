@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -29,7 +29,16 @@ class Objective(Protocol):
     def collate(self, rows: Sequence[Tokens]) -> Batch: ...
 
     def loss(self, model: Any, batch: Batch) -> tuple[Tensor, int, dict[str, float]]:
-        """The summed loss, the weight to divide it by, and anything else worth showing."""
+        """The summed loss, the weight to divide it by, and what else is worth showing: sums over the same weight."""
+        ...
+
+
+@runtime_checkable
+class Prepares(Protocol):
+    """An objective that needs the model as it was at the start: a reference, for example."""
+
+    def prepare(self, model: Any) -> None:
+        """Called once, before the first step and before anything is restored from a checkpoint."""
         ...
 
 

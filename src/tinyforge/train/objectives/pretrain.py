@@ -7,18 +7,19 @@ from typing import Any
 
 from torch import Tensor
 
+from tinyforge.config import TrainConfig
 from tinyforge.records import Tokens
 from tinyforge.train.loss import next_token_loss
 from tinyforge.train.objectives.base import Batch, pad_rows
 
 
 class Pretrain:
-    def __init__(self, padding: int) -> None:
-        self.padding = padding
+    def __init__(self, padding: int, config: TrainConfig | None = None) -> None:
+        self.padding, self.config = padding, config or TrainConfig.model_validate({})
 
     def encode(self, example: Any, tokenizer: Any) -> Tokens:
         end = tokenizer.eos_token_id
-        ids = [end, *tokenizer(example, add_special_tokens=False)["input_ids"], end]
+        ids = [end, *tokenizer(example.text, add_special_tokens=False)["input_ids"], end]
         return Tokens(ids, ids)
 
     def collate(self, rows: Sequence[Tokens]) -> Batch:

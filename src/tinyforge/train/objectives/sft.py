@@ -1,4 +1,4 @@
-"""Learn the assistant's turns of a conversation; the loss is on their tokens only, the stop token included."""
+"""Learn the assistant's turns of a conversation, the stop token included; or, with ``train.all_tokens``, all of it."""
 
 from __future__ import annotations
 
@@ -13,4 +13,4 @@ class SupervisedFineTuning(Pretrain):
     """The same batch and the same loss as pretraining: which tokens are learned was decided when encoding."""
 
     def encode(self, example: Any, tokenizer: Any) -> Tokens:
-        return render(example.messages, tokenizer)
+        return render(example.messages, tokenizer, self.config.all_tokens)

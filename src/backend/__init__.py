@@ -1,0 +1,1 @@
+"""Names that a public tutorial imports; everything lives in the package ``tinyforge``."""

@@ -1,0 +1,110 @@
+"""Rows of training data into a trained model: what to learn is decided by the rows and the model."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tinyforge import __version__
+from tinyforge.config import Config
+from tinyforge.errors import InputError
+from tinyforge.pipeline.stages import Job
+from tinyforge.pipeline.tune import tune
+from tinyforge.records import Example
+from tinyforge.run import Run, hash_file, read_jsonl, write_json, write_jsonl
+
+if TYPE_CHECKING:
+    from tinyforge.models.resolve import Base
+    from tinyforge.train.loop import Status
+
+SETS = ("train", "dev")
+
+
+def train(
+    data: str | Path,
+    out: str | Path,
+    config: Config,
+    say: Callable[[str, str], None] = lambda stage, note: None,
+    on_status: Callable[[Status], None] = lambda status: None,
+) -> dict[str, Any]:
+    """Train ``config.base`` on the rows of ``data`` into the run folder ``out``; returns the summary (also train.json).
+
+    Raises InputError for rows, a base or a folder that cannot be used; a finished stage is not repeated.
+    """
+    from tinyforge.models.resolve import resolve
+
+    source = Path(data)
+    if not source.exists():
+        raise InputError(f"{source}: no such file or folder.", "Give training data, such as a .jsonl file.")
+    base = resolve(config.base)
+    run = Run.create(out, "train")
+    with run.lock():
+        write_json(run.path("config.json"), config.model_dump())
+        job = Job(run, say)
+        rows = _data_stage(job, source, base, config)
+        summary = {**_train_stage(job, rows, base, config, on_status), "data": rows}
+        write_json(run.path("train.json"), summary)
+        if not job.seconds:
+            say("", "nothing changed since the last training; its result was reused")
+        return summary
+
+
+def _fingerprint(source: Path) -> list[list[str]]:
+    files = sorted(p for p in source.rglob("*") if p.is_file()) if source.is_dir() else [source]
+    return [[str(path.relative_to(source)), hash_file(path)] for path in files]
+
+
+def _data_stage(job: Job, source: Path, base: Base, config: Config) -> dict[str, Any]:
+    """Stage ``data``: the rows read, judged and split into dataset/{train,dev}.jsonl."""
+    from transformers import AutoConfig
+
+    from tinyforge.dataset.holdout import hold_out
+    from tinyforge.dataset.rows import read_rows
+    from tinyforge.models.family import family
+    from tinyforge.train.choose import choose_objective
+
+    def work(key: str) -> dict[str, Any]:
+        found = read_rows(source)
+        wanted = config.train.objective
+        if wanted == "auto":
+            kind = family(AutoConfig.from_pretrained(base.folder, trust_remote_code=config.trust_remote_code))
+            wanted, why = choose_objective(found.kind, found.examples, kind)
+        else:
+            why = "as asked"
+        sides = hold_out(found.examples, config.dataset.validation_split, config.seed)
+        for name in SETS:
+            write_jsonl(job.run.path("dataset", f"{name}.jsonl"), (e.to_json() for e in getattr(sides, name)))
+        shapes = ", ".join(f"{count:,} of {shape}" for shape, count in found.shapes.items())
+        job.say("data", f"{len(found.examples):,} rows: {shapes}")
+        for reason, count in found.reasons.items():
+            first = next(row for row in found.dropped if row.reason == reason)
+            job.say("data", f"{count:,} left out: {reason} (first {first.place})")
+        for note in found.notes:
+            job.say("data", note)
+        job.say("data", sides.note)
+        job.say("data", f"objective {wanted}: {why}")
+        return {**found.to_json(), "key": key, "objective": wanted, "why": why, "note": sides.note}
+
+    inputs = [__version__, _fingerprint(source), base.hash, config.train.objective]
+    return job.stage("data", [*inputs, config.dataset.validation_split, config.seed], work)
+
+
+def _train_stage(
+    job: Job, rows: dict[str, Any], base: Base, config: Config, on_status: Callable[[Status], None]
+) -> dict[str, Any]:
+    settings = config.train.model_dump(exclude={"checkpoint_seconds"})
+    inputs = [rows["key"], base.hash, settings, config.dataset.max_length, config.seed]
+
+    def work(key: str) -> dict[str, Any]:
+        train_rows, dev_rows = (_examples(job.run, name) for name in SETS)
+        return {"key": key, **tune(job, key, base, train_rows, dev_rows, config, on_status, rows["objective"])}
+
+    trained = job.stage("train", inputs, work)
+    shutil.rmtree(job.run.path("checkpoints"), ignore_errors=True)
+    return trained
+
+
+def _examples(run: Run, name: str) -> list[Example]:
+    return [Example.from_json(row) for row in read_jsonl(run.path("dataset", f"{name}.jsonl"))]

@@ -1,0 +1,550 @@
+"""Encoders, encoder-decoders and classification: each objective learns ten rows, is saved, reloaded and asked.
+
+Hand-worked cases for the calibration, invariances with a control that breaks each.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers as tr
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+
+from little import make_base
+from tinyforge.config import TrainConfig
+from tinyforge.dataset.pairs import classes_of, input_text
+from tinyforge.dataset.prompts import NOT_FOUND
+from tinyforge.dataset.spans import answer_place, split_context, windows
+from tinyforge.errors import InputError
+from tinyforge.models.calibrate import Calibration, calibrate, expected_calibration_error, fit_temperature
+from tinyforge.models.family import family, load_for
+from tinyforge.models.predict import Extractor, kind_of, load_predictor
+from tinyforge.models.resolve import load_tokenizer
+from tinyforge.plugins import load
+from tinyforge.records import Example, Message, Tokens
+from tinyforge.train import OBJECTIVES
+from tinyforge.train.choose import choose_objective
+from tinyforge.train.encoding import encode_all
+from tinyforge.train.finish import finish
+from tinyforge.train.loop import EncodedRows, Training
+from tinyforge.train.optimizer import MasterOptimizer
+
+NAMES = "ada ben cleo dora emil finn greta hugo ida jan".split()
+PLACES = "attic barn cabin dune entry field garden hall inn jetty".split()
+GOOD, BAD = "good fine great lovely nice".split(), "bad awful poor nasty broken".split()
+WORDS = [*NAMES, *PLACES, *GOOD, *BAD, *"who lives in the and near a is where ? . , : this was question filler".split()]
+
+
+def chat(number: int, asked: str, answer: str) -> Example:
+    return Example(f"e{number}", (Message("user", asked), Message("assistant", answer)))
+
+
+LABELLED = [
+    Example(f"e{n}", (Message("user", f"this was {word} , {PLACES[n]}"),), label=label)
+    for n, (word, label) in enumerate([*((w, "praise") for w in GOOD), *((w, "complaint") for w in BAD)])
+]
+PAIRS = [chat(n, f"who lives in the {p} ?", f"{NAMES[n]} is near the {PLACES[n - 1]}") for n, p in enumerate(PLACES)]
+SPANS = [
+    chat(n, f"who lives in the {p} ?\n\n{'filler . ' * (n % 4)}{NAMES[n]} is in the {p} .", NAMES[n])
+    for n, p in enumerate(PLACES[:9])
+]
+SPANS.append(chat(9, "who lives in the jetty ?\n\nfiller . near the attic .", NOT_FOUND))
+
+
+def wordpiece() -> Any:
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *dict.fromkeys(WORDS)]
+    return tr.BertTokenizerFast(vocab={piece: i for i, piece in enumerate(pieces)}, model_max_length=64)
+
+
+def unigram() -> Any:
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -20.0), *((f"▁{word}", -2.0) for word in dict.fromkeys(WORDS))]
+    tokenizer = Tokenizer(models.Unigram(pieces, unk_id=2))
+    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    return tr.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="</s>", pad_token="<pad>", unk_token="<unk>", model_max_length=64
+    )
+
+
+def make_model(kind: str) -> Any:
+    torch.manual_seed(0)
+    quiet = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    if kind == "bert":
+        shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+        config = tr.BertConfig(
+            vocab_size=len(wordpiece()), max_position_embeddings=64, pad_token_id=0, **shape, **quiet
+        )
+        return tr.BertForMaskedLM(config)
+    if kind == "distilbert":
+        none = {"dropout": 0.0, "attention_dropout": 0.0, "seq_classif_dropout": 0.0, "qa_dropout": 0.0}
+        shape = {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64, "max_position_embeddings": 64}
+        return tr.DistilBertForMaskedLM(tr.DistilBertConfig(vocab_size=len(wordpiece()), **shape, **none))
+    shape = {"d_model": 32, "d_kv": 16, "num_heads": 2, "num_layers": 2, "d_ff": 64, "dropout_rate": 0.0}
+    ids = {"decoder_start_token_id": 0, "eos_token_id": 1, "pad_token_id": 0}
+    return tr.T5ForConditionalGeneration(tr.T5Config(vocab_size=len(unigram()), classifier_dropout=0.0, **shape, **ids))
+
+
+@pytest.fixture(scope="module")
+def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    torch.set_num_threads(1)
+    root = tmp_path_factory.mktemp("bases")
+    for kind in ("bert", "distilbert", "t5"):
+        make_model(kind).save_pretrained(root / kind)
+        (unigram() if kind == "t5" else wordpiece()).save_pretrained(root / kind)
+    make_base(root / "llama")
+    return {path.name: path for path in root.iterdir()}
+
+
+def made(base: Path, name: str, examples: Sequence[Example], limit: int = 64) -> tuple[Any, Any, Any, list[Tokens]]:
+    """Tokenizer, model, objective and rows, as a training has them."""
+    tokenizer = load_tokenizer(base)
+    labels = classes_of(examples) if name == "classify" else ()
+    more = {"labels": labels} if labels else {}
+    objective = load("train", name, OBJECTIVES)(tokenizer.pad_token_id, **more)
+    model = load_for(name, base, "fp32", labels, tokenizer.pad_token_id)
+    return tokenizer, model, objective, encode_all(objective, examples, tokenizer, limit)[0]
+
+
+def train(base: Path, name: str, examples: Sequence[Example], folder: Path, epochs: float = 40.0) -> Path:
+    tokenizer, model, objective, rows = made(base, name, examples)
+    config = TrainConfig(
+        epochs=epochs, batch_tokens=1024, threads=1, checkpoint_seconds=1e9, evaluations=1, weight_decay=0.0
+    )
+    dev = EncodedRows(rows)
+    result = Training(model, objective, dev, dev, config, 1e-2, folder / "checkpoints", "k", 1).run()
+    assert result.best_loss < 0.1, "ten rows must be learned"
+    saved = folder / "model"
+    model.save_pretrained(saved)
+    tokenizer.save_pretrained(saved)
+    finish(name, saved, model, tokenizer, objective, examples, dev)
+    return saved
+
+
+# --- every objective on its families learns ten rows, is saved, reloaded and answers ----------------------------------
+
+
+@pytest.mark.parametrize("kind", ["bert", "distilbert", "llama", "t5"])
+def test_classify_learns_ten_rows(bases: dict[str, Path], tmp_path: Path, kind: str) -> None:
+    saved = train(bases[kind], "classify", LABELLED, tmp_path)
+    assert kind_of(saved) == "classify"
+    config = tr.AutoConfig.from_pretrained(saved)
+    assert config.id2label == {0: "complaint", 1: "praise"} and config.label2id == {"complaint": 0, "praise": 1}
+    predictor = load_predictor(saved)
+    found = predictor.predict([input_text(e) for e in LABELLED])
+    assert [p.text for p in found] == [e.label for e in LABELLED]
+    assert all(sum(p.probabilities.values()) == pytest.approx(1, abs=1e-5) for p in found)
+    assert not list(tmp_path.rglob("*.bin")) and not list(tmp_path.rglob("*.pt"))
+    Calibration(4.0, 10, 0.2, 0.1).save(saved)
+    (softer,) = load_predictor(saved).predict([input_text(LABELLED[0])])
+    hot, cold = softer.probabilities, found[0].probabilities
+    margin = math.log(cold["praise"] / cold["complaint"])
+    assert math.log(hot["praise"] / hot["complaint"]) == pytest.approx(margin / 4, rel=1e-3)
+
+
+def test_seq2seq_learns_ten_rows(bases: dict[str, Path], tmp_path: Path) -> None:
+    saved = train(bases["t5"], "seq2seq", PAIRS, tmp_path, 120.0)
+    predictor = load_predictor(saved)
+    found = predictor.predict([e.question for e in PAIRS])
+    assert kind_of(saved) == "seq2seq" and [p.text for p in found] == [e.answer for e in PAIRS]
+    assert all(p.complete for p in found), "the stop token was learned"
+    predictor.max_new_tokens = 2  # type: ignore[attr-defined]
+    assert not predictor.predict([PAIRS[0].question])[0].complete
+
+
+@pytest.mark.parametrize("kind", ["bert", "distilbert"])
+def test_extract_learns_ten_rows(bases: dict[str, Path], tmp_path: Path, kind: str) -> None:
+    saved = train(bases[kind], "extract", SPANS, tmp_path, 40.0)
+    found = load_predictor(saved).predict([e.question for e in SPANS])
+    assert kind_of(saved) == "extract" and [p.text for p in found] == [*NAMES[:9], ""]
+    assert all(p.score is not None and 0.8 < p.score <= 1 for p in found)
+
+
+def test_a_bare_distilbert_with_question_and_answer_rows(bases: dict[str, Path], tmp_path: Path) -> None:
+    """The seed text: the engine decides by the data, trains and answers."""
+    name, reason = choose_objective("chat", PAIRS, family(tr.AutoConfig.from_pretrained(bases["distilbert"])))
+    assert name == "respond" and "encoder" in reason
+    saved = train(bases["distilbert"], name, PAIRS, tmp_path)
+    predictor = load_predictor(saved)
+    found = predictor.predict([e.question for e in PAIRS])
+    assert kind_of(saved) == "respond" and [p.text for p in found] == [e.answer for e in PAIRS]
+    assert all(p.score is not None and p.score > 0.5 for p in found) and predictor.predict([]) == []
+    (saved / "responses.jsonl").write_text('{"text": "one"}\n')
+    with pytest.raises(InputError, match=r"has 1 responses, but .* has 10 embeddings"):
+        load_predictor(saved)
+
+
+def test_bert_responds_too_and_its_unused_pooler_is_left_alone(bases: dict[str, Path], tmp_path: Path) -> None:
+    """A parameter without a gradient has no optimizer state, and a checkpoint of it could not be restored."""
+    saved = train(bases["bert"], "respond", PAIRS, tmp_path)
+    assert [p.text for p in load_predictor(saved).predict([e.question for e in PAIRS])] == [e.answer for e in PAIRS]
+    _, model, objective, rows = made(bases["bert"], "respond", PAIRS)
+    objective.loss(model, objective.collate(rows))[0].backward()
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+    assert any(p.grad is None for p in model.parameters()), "the control: the pooler has none"
+
+
+# --- the family, and the head that goes on it -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (tr.LlamaConfig(), "decoder"),
+        (tr.GPT2Config(), "decoder"),
+        (tr.Qwen3Config(), "decoder"),
+        (tr.Gemma2Config(), "decoder"),
+        (tr.PhiConfig(), "decoder"),
+        (tr.MistralConfig(), "decoder"),
+        (tr.T5Config(), "encoder-decoder"),
+        (tr.BartConfig(), "encoder-decoder"),
+        (tr.BertConfig(), "encoder"),
+        (tr.DistilBertConfig(), "encoder"),
+        (tr.RobertaConfig(), "encoder"),
+        (tr.BertConfig(is_decoder=True), "decoder"),
+    ],
+)
+def test_family(config: Any, expected: str) -> None:
+    assert family(config) == expected
+
+
+@pytest.mark.parametrize(
+    "config",
+    [tr.ViTConfig(), tr.Wav2Vec2Config(), tr.WhisperConfig(), tr.T5Config(architectures=["T5EncoderModel"])],
+)
+def test_what_is_no_text_model_is_refused(config: Any) -> None:
+    with pytest.raises(InputError, match="is no text model that can be trained here"):
+        family(config)
+
+
+def test_a_head_is_fresh_but_the_body_must_be_there(bases: dict[str, Path], tmp_path: Path) -> None:
+    labels = ["a", "b", "c"]
+    first, again = (load_for("classify", bases["bert"], "fp32", labels, 0, seed=4) for _ in range(2))
+    other = load_for("classify", bases["bert"], "fp32", labels, 0, seed=5)
+    assert torch.equal(first.classifier.weight, again.classifier.weight)
+    assert not torch.equal(first.classifier.weight, other.classifier.weight), "the control: another seed"
+    first.save_pretrained(tmp_path / "three")
+    assert load_for("classify", tmp_path / "three", "fp32", ["x", "y"], 0).classifier.weight.shape == (2, 32)
+    cut = {k: v for k, v in first.state_dict().items() if "layer.1" not in k}
+    first.save_pretrained(tmp_path / "cut", state_dict=cut)
+    with pytest.raises(InputError, match=r"16 of the weights that BertForSequenceClassification needs are missing"):
+        load_for("classify", tmp_path / "cut", "fp32", labels, 0)
+
+
+def test_an_objective_of_another_family_is_refused(bases: dict[str, Path]) -> None:
+    with pytest.raises(InputError, match=r"is an encoder model, which cannot be trained with sft\..*extract, respond"):
+        load_for("sft", bases["bert"], "fp32")
+    with pytest.raises(InputError, match=r"is a decoder model, which cannot be trained with extract"):
+        load_for("extract", bases["llama"], "fp32")
+    with pytest.raises(InputError, match="an encoder that was not trained to answer"):
+        load_predictor(bases["bert"])
+    with pytest.raises(InputError, match="causal language model"):
+        load_predictor(bases["llama"])
+
+
+# --- what is learned --------------------------------------------------------------------------------------------------
+
+
+def few_outputs(rows: int, outputs: int) -> list[Example]:
+    return [chat(n, f"row {n}", f"output {n % outputs}") for n in range(rows)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "examples", "model", "expected"),
+    [
+        ("text", [], "decoder", "pretrain"),
+        ("preference", PAIRS, "decoder", "dpo"),
+        ("labelled", LABELLED, "decoder", "classify"),
+        ("labelled", LABELLED, "encoder", "classify"),
+        ("labelled", LABELLED, "encoder-decoder", "classify"),
+        ("chat", PAIRS, "decoder", "sft"),
+        ("chat", PAIRS, "encoder-decoder", "seq2seq"),
+        ("chat", PAIRS, "encoder", "respond"),
+        ("chat", PAIRS[:3], "encoder", "respond"),
+        ("chat", SPANS, "encoder", "extract"),
+        ("chat", [*SPANS, PAIRS[0]], "encoder", "respond"),
+        ("chat", few_outputs(10, 2), "encoder", "classify"),
+        ("chat", few_outputs(9, 2), "encoder", "respond"),
+        ("chat", few_outputs(100, 20), "encoder", "classify"),
+        ("chat", few_outputs(105, 21), "encoder", "respond"),
+        ("chat", [*few_outputs(99, 2), chat(99, "one more", "once")], "encoder", "respond"),
+        ("chat", few_outputs(10, 1), "encoder", "respond"),
+        ("chat", [chat(n, "who ?\n\nada", NOT_FOUND) for n in range(3)], "encoder", "respond"),
+    ],
+)
+def test_the_objective_is_chosen_by_the_data(kind: str, examples: list[Example], model: str, expected: str) -> None:
+    name, reason = choose_objective(kind, examples, model)
+    assert name == expected and reason and "\n" not in reason and name in OBJECTIVES
+
+
+def test_rows_that_a_family_cannot_learn_from() -> None:
+    with pytest.raises(InputError, match="an encoder model cannot learn from plain text"):
+        choose_objective("text", [], "encoder")
+    with pytest.raises(InputError, match="cannot learn from preference pairs"):
+        choose_objective("preference", PAIRS, "encoder-decoder")
+    with pytest.raises(InputError, match="unknown kind of rows 'odd'"):
+        choose_objective("odd", PAIRS, "decoder")
+
+
+# --- one optimizer step over any micro-batches ------------------------------------------------------------------------
+
+
+def gradients(model: Any, objective: Any, groups: list[list[Tokens]], means: bool = False) -> list[torch.Tensor]:
+    model = copy.deepcopy(model)
+    optimizer, weight = MasterOptimizer(model, TrainConfig(), 0.0), 0
+    for group in groups:
+        total, count, _ = objective.loss(model, objective.collate(group))
+        (total / count if means else total).backward()
+        optimizer.gather()
+        weight += 1 if means else count
+    return [master.grad / weight for master in optimizer.masters.values()]
+
+
+def distance(ours: list[torch.Tensor], theirs: list[torch.Tensor]) -> float:
+    return max(float((a - b).abs().max() / b.abs().max().clamp(min=1e-3)) for a, b in zip(ours, theirs, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [("bert", "classify"), ("llama", "classify"), ("t5", "seq2seq"), ("bert", "extract")]
+)
+def test_accumulation_of_mixed_lengths(bases: dict[str, Path], kind: str, name: str) -> None:
+    examples = {"classify": LABELLED, "seq2seq": PAIRS, "extract": SPANS}[name][-8:]
+    longer = []
+    for i, e in enumerate(examples):
+        answers = (Message("assistant", "ada " * (1 + i)),) if name == "seq2seq" else e.messages[1:]
+        longer.append(replace(e, messages=(Message("user", "near a " * i + input_text(e)), *answers)))
+    _, model, objective, rows = made(bases[kind], name, longer, 256)
+    assert len({len(row.ids) for row in rows}) > 4
+    whole = gradients(model, objective, [rows])
+    for split in ([[r] for r in rows], [rows[i : i + 2] for i in (0, 2, 4, 6)], [rows[:3], rows[3:]]):
+        assert distance(gradients(model, objective, split), whole) < 1e-3
+    uneven = gradients(model, objective, [rows[:3], rows[3:]], means=True)
+    assert distance(uneven, whole) > 1e-2, "the control: a mean of means"
+
+
+def test_respond_depends_on_its_batch_by_design(bases: dict[str, Path]) -> None:
+    """The other rows are the wrong answers: alone, a row has nothing to tell apart and teaches nothing."""
+    _, model, objective, rows = made(bases["bert"], "respond", PAIRS[:8])
+    together, count, _ = objective.loss(model, objective.collate(rows))
+    alone = sum(float(objective.loss(model, objective.collate([row]))[0].detach()) for row in rows)
+    assert count == 8 and float(together.detach()) > 1 and alone == pytest.approx(0, abs=1e-6)
+
+
+def test_the_same_response_is_no_wrong_answer(bases: dict[str, Path]) -> None:
+    _, model, objective, rows = made(bases["bert"], "respond", [PAIRS[0], chat(1, "where is ada ?", PAIRS[0].answer)])
+    assert float(objective.loss(model, objective.collate(rows))[0].detach()) == pytest.approx(0, abs=1e-6)
+    _, model, objective, rows = made(bases["bert"], "respond", PAIRS[:2])
+    assert float(objective.loss(model, objective.collate(rows))[0].detach()) > 0.1, "the control: two responses"
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [("bert", "classify"), ("t5", "seq2seq"), ("bert", "extract"), ("bert", "respond")]
+)
+def test_padding_changes_nothing(bases: dict[str, Path], kind: str, name: str) -> None:
+    examples = {"classify": LABELLED, "seq2seq": PAIRS, "extract": SPANS, "respond": PAIRS}[name][3:7]
+    _, model, objective, rows = made(bases[kind], name, examples)
+    model.eval()
+    batch = objective.collate(rows)
+    wide = {
+        key: torch.nn.functional.pad(value, (0, 9), value={"labels_BT": -100, "ids_BT": 9}.get(key, 0))
+        for key, value in vars(batch).items()
+        if isinstance(value, torch.Tensor) and not (key == "labels_BT" and name in ("classify", "extract"))
+    }
+    total, wider = (float(objective.loss(model, b)[0].detach()) for b in (batch, replace(batch, **wide)))
+    assert wider == pytest.approx(total, abs=1e-5)
+    mask = "source_mask_BS" if "source_mask_BS" in wide else "mask_BT"
+    seen = replace(batch, **{**wide, mask: torch.ones_like(wide[mask])})
+    assert float(objective.loss(model, seen)[0].detach()) != pytest.approx(total, abs=1e-5), "the control: no mask"
+
+
+def test_seq2seq_loss_equals_transformers(bases: dict[str, Path]) -> None:
+    tokenizer, model, objective, rows = made(bases["t5"], "seq2seq", PAIRS)
+    batch = objective.collate(rows)
+    total, count, _ = objective.loss(model, batch)
+    theirs = model(input_ids=batch.source_BS, attention_mask=batch.source_mask_BS, labels=batch.labels_BT).loss
+    assert float(total) / count == pytest.approx(float(theirs), abs=1e-5)
+    assert count == sum(row.targets for row in rows) and all(row.labels[-1] == tokenizer.eos_token_id for row in rows)
+
+
+def test_extract_loss_equals_transformers(bases: dict[str, Path]) -> None:
+    _, model, objective, rows = made(bases["bert"], "extract", SPANS[:1])
+    tokenizer = load_tokenizer(bases["bert"])
+    question, context = split_context(SPANS[0].question)
+    theirs = model(
+        **tokenizer(question, context, return_tensors="pt"),
+        start_positions=torch.tensor([rows[0].labels[0]]),
+        end_positions=torch.tensor([rows[0].labels[1]]),
+    ).loss
+    total, count, _ = objective.loss(model, objective.collate(rows))
+    assert float(total) / count == pytest.approx(float(theirs), abs=1e-5)
+    unsegmented = [replace(row, border=0) for row in rows]
+    changed = objective.loss(model, objective.collate(unsegmented))[0]
+    assert float(changed) != pytest.approx(float(theirs), abs=1e-6), "the control: question and context not told apart"
+
+
+def test_a_decoder_reads_its_last_real_token(bases: dict[str, Path]) -> None:
+    _, model, objective, rows = made(bases["llama"], "classify", LABELLED)
+    model.eval()
+    short, long = sorted(rows, key=lambda row: len(row.ids))[:: len(rows) - 1]
+    assert len(short.ids) < len(long.ids)
+    alone = objective.logits(model, objective.collate([short]))[0]
+    beside = objective.logits(model, objective.collate([short, long]))[0]
+    torch.testing.assert_close(beside, alone, atol=1e-5, rtol=1e-4)
+    model.config.pad_token_id = 0
+    wrong = objective.logits(model, objective.collate([short, long]))[0]
+    assert (wrong - alone).abs().max() > 1e-3, "the control: the head reads the padding"
+
+
+# --- spans and windows ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "question", "context"),
+    [
+        ("who ?\n\nada lives.\n\nben too.", "who ?", "ada lives.\n\nben too."),
+        ("[1] Home\nada lives.\n\nQuestion: who", "Question: who", "[1] Home\nada lives."),
+        ("ada lives.\n\nwho ?", "who ?", "ada lives."),
+        ("who ?\nada lives.", "who ?", "ada lives."),
+        ("ada lives.\n\nben too.", "", "ada lives.\n\nben too."),
+        ("ada lives in the attic", "", "ada lives in the attic"),
+    ],
+)
+def test_question_and_context(text: str, question: str, context: str) -> None:
+    assert split_context(text) == (question, context)
+
+
+def long_example(filler: int) -> Example:
+    text = "who lives in the barn ?\n\n" + "filler . " * filler + "ben and ida . " + "filler . " * filler
+    return chat(1, text, "ben and ida")
+
+
+def test_a_long_context_is_read_in_windows(bases: dict[str, Path]) -> None:
+    tokenizer, _, objective, rows = made(bases["bert"], "extract", [long_example(40)])
+    assert len(rows) > 2 and all(len(row.ids) <= 64 for row in rows)
+    holding = [row for row in rows if row.labels[1]]
+    assert 1 <= len(holding) < len(rows)
+    for row in rows:
+        first, last = row.labels[:2]
+        words = tokenizer.decode(row.ids[first : last + 1]) if last else ""
+        assert words == ("ben and ida" if row in holding else "")
+        assert tokenizer.decode(row.ids[1 : row.border - 1]).startswith("who lives in the barn")
+    assert objective.encode(long_example(40), tokenizer) in [
+        r for r in objective.encode_windows(long_example(40), tokenizer, 384) if r.labels[1]
+    ]
+    question, context = split_context(input_text(long_example(40)))
+    covered = {o for w in windows(question, context, tokenizer, 64) for o in w.offsets if o}
+    assert len(covered) == len(tokenizer(context, add_special_tokens=False)["input_ids"]), "nothing is left out"
+    with pytest.raises(InputError, match=r"the question has 60 tokens, which leaves 1 of 64"):
+        windows("who " * 60, context, tokenizer, 64)
+
+
+def test_an_answer_is_found_in_any_window(bases: dict[str, Path]) -> None:
+    """The weights are set by hand, so that the first token of a name is a start and its last an end."""
+    tokenizer, model, _, _ = made(bases["distilbert"], "extract", SPANS)
+    wanted = {tokenizer.convert_tokens_to_ids(word) for word in ("ben", "ida")}
+
+    class Pointer(torch.nn.Module):
+        config = model.config
+
+        def forward(self, input_ids: Any, attention_mask: Any) -> Any:
+            cls = (input_ids == tokenizer.cls_token_id).float() * 5
+            ben, ida = ((input_ids == token).float() * 9 for token in sorted(wanted))
+            return tr.modeling_outputs.QuestionAnsweringModelOutput(start_logits=cls + ben, end_logits=cls + ida)
+
+    extractor = Extractor(Pointer(), tokenizer)
+    found, missing = extractor.predict([long_example(40).question, "who ?\n\n" + "filler . " * 80])
+    assert found.text == "ben and ida" and missing.text == ""
+    backwards = extractor.predict(["who ?\n\nida and ben . " + "filler " * 70])[0]
+    assert "ida and ben" not in backwards.text, "an end before its start is no span"
+    with pytest.raises(InputError, match="text 2: is empty"):
+        extractor.predict(["who ?\n\nada", " "])
+
+
+def test_answers_that_cannot_be_extracted(bases: dict[str, Path]) -> None:
+    assert answer_place(SPANS[9]) == (0, 0) and answer_place(PAIRS[0]) is None
+    tokenizer, _, objective, _ = made(bases["bert"], "extract", SPANS)
+    with pytest.raises(InputError, match="example e0: its answer is not a part of its input"):
+        objective.encode(PAIRS[0], tokenizer)
+    whole = "filler . " * 100
+    with pytest.raises(InputError, match="its answer is too long to lie in one window of 64 tokens"):
+        objective.encode_windows(chat(1, "who ?\n\n" + whole, whole), tokenizer, 64)
+
+
+# --- rows that are refused or left out --------------------------------------------------------------------------------
+
+
+def test_long_rows_are_left_out_whole_and_counted(bases: dict[str, Path]) -> None:
+    tokenizer, _, objective, _ = made(bases["t5"], "seq2seq", PAIRS)
+    many = [replace(PAIRS[n % 10], id=f"r{n}") for n in range(100)]
+    many[7] = chat(7, "who ?", "ada " * 80)
+    rows, report = encode_all(objective, many, tokenizer, 64)
+    assert len(rows) == report.rows == 99 and report.names == ["e7"]
+    assert report.left_out == {"longer than 64 tokens": 1} and report.targets == sum(row.targets for row in rows)
+    with pytest.raises(InputError, match=r"2 of 100 examples are longer than 64 tokens, first e7"):
+        encode_all(objective, [*many[:-1], chat(8, "ada " * 80, "ben")], tokenizer, 64)
+
+
+def test_labels_that_cannot_be_learned(bases: dict[str, Path]) -> None:
+    tokenizer, _, objective, _ = made(bases["bert"], "classify", LABELLED)
+    with pytest.raises(
+        InputError, match=r"has the label 'other', which no training row has\. Known: complaint, praise"
+    ):
+        objective.encode(replace(LABELLED[0], label="other"), tokenizer)
+    with pytest.raises(InputError, match=r"have only 1 label\(s\): praise"):
+        classes_of(LABELLED[:5])
+    with pytest.raises(InputError, match="example e0: has no input text"):
+        objective.encode(Example("e0", (Message("user", " "),), label="praise"), tokenizer)
+
+
+def test_a_text_that_does_not_fit_is_refused_by_number(bases: dict[str, Path], tmp_path: Path) -> None:
+    _, model, _, _ = made(bases["bert"], "classify", LABELLED)
+    model.save_pretrained(tmp_path)
+    wordpiece().save_pretrained(tmp_path)
+    with pytest.raises(InputError, match="text 2: has 82 tokens; this model takes 1 to 64"):
+        load_predictor(tmp_path).predict(["ada", "ada " * 80])
+
+
+# --- calibration ------------------------------------------------------------------------------------------------------
+
+
+def test_temperature_by_hand() -> None:
+    """Four rows that say 2 : 0, of which three are right: softmax(2 / T) must be 3/4, so T = 2 / ln 3.
+
+    Before, the confidence is 1 / (1 + e^-2) = 0.8808 at an accuracy of 0.75; after, it is 0.75.
+    """
+    logits, classes = torch.tensor([[2.0, 0.0]] * 4), torch.tensor([0, 0, 0, 1])
+    assert fit_temperature(logits, classes) == pytest.approx(2 / math.log(3), rel=1e-9)
+    found = calibrate(logits, classes)
+    assert found.error_before == pytest.approx(1 / (1 + math.exp(-2)) - 0.75) and found.error_after < 1e-9
+    assert fit_temperature(3 * logits, classes) == pytest.approx(6 / math.log(3), rel=1e-9)
+
+
+def test_calibration_error_by_hand() -> None:
+    """Confidences 0.9, 0.9 (one right) and 0.6 (right): (|1.8 - 1| + |0.6 - 1|) / 3 = 0.4."""
+    probabilities = torch.tensor([[0.9, 0.1], [0.9, 0.1], [0.4, 0.6]])
+    assert expected_calibration_error(probabilities, torch.tensor([0, 1, 1])) == pytest.approx(0.4)
+    one_bin = expected_calibration_error(probabilities, torch.tensor([0, 1, 1]), bins=1)
+    assert one_bin == pytest.approx(abs(2.4 - 2) / 3), "the control: in one bin the errors cancel"
+
+
+def test_calibration_recovers_a_known_temperature(tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(20000, 4, generator=generator)
+    classes = torch.multinomial(logits.softmax(-1), 1, generator=generator).squeeze(1)
+    found = calibrate(logits * 3, classes)
+    assert found.temperature == pytest.approx(3, rel=0.05) and found.error_after < 0.02 < found.error_before
+    found.save(tmp_path)
+    assert Calibration.load(tmp_path) == found and Calibration.load(tmp_path / "none") is None
+
+
+def test_rows_that_determine_no_temperature() -> None:
+    right = calibrate(torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 1]))
+    assert right.temperature == 1 and "every dev row is answered right" in right.note
+    none = calibrate(torch.zeros(0, 2), torch.zeros(0, dtype=torch.long))
+    assert none.temperature == 1 and none.rows == 0 and "no dev rows" in none.note
