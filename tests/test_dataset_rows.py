@@ -333,18 +333,19 @@ def test_holding_out_depends_on_seed_and_content_not_on_order() -> None:
 
 
 def test_small_sets_say_what_is_held_out() -> None:
-    three = hold_out(asked("a", "b", "c"), 0.05, 0)
-    assert (len(three.train), len(three.dev)) == (2, 1) and three.note.startswith("1 of 3 rows")
-    assert hold_out(asked("a", "b"), 0.5, 0).note == "2 rows are too few to hold any out: there is no dev loss"
-    assert "hang together" in hold_out(asked("a", "A", "a?"), 0.5, 0).note
+    twenty = hold_out(asked(*(f"question {chr(97 + n)}" for n in range(20))), 0.01, 0)
+    assert (len(twenty.train), len(twenty.dev)) == (19, 1) and twenty.note.startswith("1 of 20 rows")
+    few = hold_out(asked(*(f"question {chr(97 + n)}" for n in range(19))), 0.5, 0)
+    assert few.note == "19 rows are too few to hold any out: there is no dev loss" and not few.dev
+    assert "hang together" in hold_out(asked(*["a", "A", "a?"] * 7), 0.5, 0).note
     assert "as asked" in hold_out(asked("a", "b", "c"), 0.0, 0).note
-    assert len(hold_out(asked("a", "b", "c"), 0.99, 0).train) == 1
+    assert len(hold_out(asked(*(f"question {chr(97 + n)}" for n in range(20))), 0.99, 0).train) == 1
     with pytest.raises(InputError, match=r"validation share 1: must be"):
         hold_out(asked("a"), 1.0, 0)
 
 
 def test_one_fact_and_one_cluster_stay_together_also_in_running_text() -> None:
-    members = [*asked("a", "b", "c", fact="f"), *asked("d", "e", cluster="c"), *asked("f", "g", "h")]
+    members = [*asked("a", "b", "c", fact="f"), *asked("d", "e", cluster="c"), *asked(*"fghijklmnopqrstuv")]
     for seed in range(10):
         dev = {
             e.question
@@ -353,6 +354,6 @@ def test_one_fact_and_one_cluster_stay_together_also_in_running_text() -> None:
             ).dev
         }
         assert len(dev & set("abc")) in (0, 3) and len(dev & set("de")) in (0, 2)
-    texts = [Example(str(i), (), text=f"Story {i // 2}") for i in range(8)]
-    sides = hold_out(texts, 0.25, 3)
+    texts = [Example(str(i), (), text=f"Story {i // 2}") for i in range(20)]
+    sides = hold_out(texts, 0.1, 3)
     assert len(sides.dev) == 2 and len({e.text for e in sides.dev}) == 1

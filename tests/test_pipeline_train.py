@@ -171,6 +171,14 @@ def test_what_is_left_out_is_said_and_three_rows_are_enough(
     assert "left out" in shown and "rows.jsonl:4" in shown
 
 
+def test_three_rows_are_learned_with_the_default_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The embedded base and nothing set but the threads: what a first try looks like."""
+    rows = [{"input": q, "output": a} for q, a in zip(QUESTIONS[:3], ANSWERS[:3], strict=True)]
+    data = write(tmp_path / "rows.jsonl", rows)
+    assert main(["train", str(data), "--out", str(tmp_path / "run")]) == 0
+    assert [row["text"] for row in predict(tmp_path / "run", QUESTIONS[:3], capsys)] == ANSWERS[:3]
+
+
 def test_wrong_input_is_one_line_and_exit_2(
     llama: Path, chat_rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

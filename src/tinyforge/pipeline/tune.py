@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from tinyforge.models.resolve import Base
     from tinyforge.train.loop import Status
 
+HANDFUL = 20  # rows
+
 
 def tune(
     job: Job,
@@ -148,12 +150,13 @@ def _encode(
 def enough_epochs(rows: Sequence[Tokens], settings: TrainConfig) -> float:
     """Three passes, or more where they come to fewer than 200 steps: a small set needs as many steps as a larger one.
 
-    At most ten, so that a handful of rows is not read hundreds of times.
+    At most ten, so that a small set is not read hundreds of times; forty for a handful, to be learned by heart.
     """
     from tinyforge.dataset.batches import plan_epoch
 
     batches = plan_epoch([len(row.ids) for row in rows], settings.batch_tokens, 0, 0, settings.batch_rows)
-    return float(min(10.0, max(3.0, 200 * settings.accumulation / len(batches))))
+    most = 10.0 if len(rows) >= HANDFUL else 40.0
+    return float(min(most, max(3.0, 200 * settings.accumulation / len(batches))))
 
 
 def _save(
