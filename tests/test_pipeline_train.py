@@ -244,7 +244,7 @@ def test_five_lines_of_python(llama: Path, tmp_path: Path, monkeypatch: pytest.M
         )
     )
     summary = trainer.train("my_data.jsonl", quiet=True)
-    assert summary["objective"] == "sft" and trainer.device in ("cpu", "cuda")
+    assert summary["objective"] == "sft" and trainer.device == "cpu"
     assert trainer.generate(QUESTIONS[0]) == ANSWERS[0]
     assert Trainer(output_dir="./my-model").generate(QUESTIONS[1]) == ANSWERS[1], "a finished run answers at once"
 

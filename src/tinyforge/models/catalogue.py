@@ -14,15 +14,14 @@ from tinyforge.models.resolve import EMBEDDED, count_parameters
 
 COMFORTABLE_SECONDS = 1800.0  # a fine-tuning that a person waits for
 TUNING_TOKENS = 300_000  # about what three passes over a handbook's questions come to
-_EFFICIENCY = 0.4  # of the matrix rate; assumed until `tinyforge plan` measures the base itself
-
+_EFFICIENCY = 0.4  # of the matrix rate; assumed, not measured on these bases
 
 _CALL_SECONDS = 0.003  # a token's cost besides reading the weights, which is what limits a tiny model
 
 
 @dataclass(frozen=True)
 class Known:
-    """A base on the hub: its shape and licence as its model card and config.json state them."""
+    """A base on the hub: size (rounded), context and licence as published; not fetched or checked by TinyForge."""
 
     name: str
     parameters: float  # all weights, tied ones once

@@ -54,16 +54,6 @@ def _frozen(model: Any) -> Iterator[None]:
         model.train(training)
 
 
-def _last_answer(messages: Sequence[Message], tokenizer: Any) -> Tokens:
-    """The conversation with labels on its last answer alone."""
-    tokens = render(messages, tokenizer)
-    places = [place for place, label in enumerate(tokens.labels) if label != IGNORED]
-    start = end = places[-1] + 1 if places else 0
-    while start > 0 and tokens.labels[start - 1] != IGNORED:
-        start -= 1
-    return Tokens(tokens.ids, [IGNORED] * start + tokens.labels[start:end] + [IGNORED] * (len(tokens.ids) - end))
-
-
 def _mismatched(batch: Batch, padding: int) -> Batch:
     """Each prompt with the answer of the pair before it (the first with the last one's), chosen and rejected apart."""
     prompts, answers = [], []
@@ -105,8 +95,8 @@ class PreferenceOptimization(Pretrain):
         if not example.rejected.strip() or example.rejected == example.answer:
             what = "the same as the better" if example.rejected.strip() else "missing"
             raise InputError(f"{place}: its rejected answer is {what}.", "Give each pair two different answers.")
-        chosen = _last_answer(example.messages, tokenizer)
-        rejected = _last_answer((*example.messages[:-1], Message("assistant", example.rejected)), tokenizer)
+        chosen = render(example.messages, tokenizer, last=True)
+        rejected = render((*example.messages[:-1], Message("assistant", example.rejected)), tokenizer, last=True)
         if not (chosen.targets and rejected.targets):
             raise InputError(f"{place}: an answer has no token to learn.", "Give both answers some text.")
         return Tokens(chosen.ids + rejected.ids, chosen.labels + rejected.labels, len(chosen.ids))
