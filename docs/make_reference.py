@@ -39,15 +39,27 @@ def _command(name: str, summary: str) -> str:
     # Read from the parser's actions: argparse words its help text differently from one Python to the next.
     parser = argparse.ArgumentParser(prog=f"tinyforge {name}", add_help=False)
     import_module(f"tinyforge.cli.{name}").add_arguments(parser)
-    actions = parser._actions
-    usage = " ".join([f"tinyforge {name}", *map(_usage, sorted(actions, key=lambda a: bool(a.option_strings)))])
+    parts = [f"## tinyforge {name}", f"{summary[0].upper()}{summary[1:]}."]
+    nested = next((a for a in parser._actions if isinstance(a, argparse._SubParsersAction)), None)
+    if nested is None:
+        return "\n\n".join([*parts, *_described(f"tinyforge {name}", parser._actions)])
+    summaries = {choice.dest: choice.help or "" for choice in nested._choices_actions}
+    for action, inner in nested.choices.items():
+        told = f"{summaries[action][:1].upper()}{summaries[action][1:]}."
+        own = [a for a in inner._actions if not isinstance(a, argparse._HelpAction)]
+        parts += [f"### tinyforge {name} {action}", told, *_described(f"tinyforge {name} {action}", own)]
+    return "\n\n".join(parts)
+
+
+def _described(prog: str, actions: list[argparse.Action]) -> list[str]:
+    usage = " ".join([prog, *map(_usage, sorted(actions, key=lambda a: bool(a.option_strings)))])
     rows = [f"| `{_shown(action)}` | {action.help or ''} |" for action in actions]
-    parts = [f"## tinyforge {name}", f"{summary[0].upper()}{summary[1:]}.", f"```\n{usage}\n```"]
+    parts = [f"```\n{usage}\n```"]
     if rows:
         parts.append("\n".join(["| Argument | Meaning |", "|---|---|", *rows]))
     if any("--set" in action.option_strings for action in actions):
         parts.append("The keys for `--set` and `--config` are in [configuration.md](configuration.md).")
-    return "\n\n".join(parts)
+    return parts
 
 
 def _metavar(action: argparse.Action) -> str:

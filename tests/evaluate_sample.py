@@ -108,6 +108,7 @@ def sample_report(change: Callable[[dict[str, list[Answer]]], None] = lambda ans
             "best_step": 181,
             "method": "full",
             "parameters": 12_471_000,
+            "general": {"before": 1.742, "after": 1.915, "change": 0.0993},
             "curve": _curve(300),
         },
         "config": config,

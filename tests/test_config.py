@@ -137,3 +137,12 @@ def test_shipped_recipes_load(recipe: Path) -> None:
 
 def test_there_are_recipes() -> None:
     assert RECIPES
+
+
+@pytest.mark.parametrize(("written", "meant"), [("on", "on"), ("off", "off"), ("auto", "auto")])
+def test_on_and_off_are_words_although_yaml_reads_truth_values(written: str, meant: str) -> None:
+    assert load_config(None, [f"ingest.redact={written}"]).ingest.redact == meant
+
+
+def test_a_truth_value_stays_one_where_it_is_declared() -> None:
+    assert load_config(None, ["train.packing=off"]).train.packing is False

@@ -104,7 +104,7 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
     assert "old .doc" in error_of(write(tmp_path, "b.docx", b"\xd0\xcf\x11\xe0" + b"\0" * 100))
     with zipfile.ZipFile(tmp_path / "c.docx", "w") as archive:
         archive.writestr("hello.txt", "hi")
-    assert error_of(tmp_path / "c.docx").startswith("a zip archive without word/document.xml")
+    assert error_of(tmp_path / "c.docx").startswith("a zip archive without word/document")
 
 
 def test_a_damaged_archive_is_named(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def test_repeated_headers_and_footers_are_counted_out(tmp_path: Path) -> None:
 
     document = read(tmp_path, [page(number) for number in range(5)])
     assert "Acme" not in document.text and "of 5" not in document.text
-    assert document.metadata["dropped_lines"] == 10
+    assert document.metadata["dropped"] == {"repeated page header or footer": 10}
     assert len(document.blocks) == 5
     # The control: what stands on a page or two is text.
     assert "Acme handbook 2026" in read(tmp_path, [page(0), page(1)]).text

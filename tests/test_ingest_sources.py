@@ -26,7 +26,7 @@ def test_one_good_file_among_bad_ones(tmp_path: Path) -> None:
     bad = {
         "a-empty.md": b"",
         "b-blank.txt": b" \n\t\n",
-        "c-binary.md": b"\x89PNG\r\n\0\0",
+        "c-binary.md": b"\x89GIF\r\n\0\0",
         "d-cut.pdf": pdf[:200],
         "e-locked.pdf": encrypted_pdf(),
         "f-scan.pdf": pdf_bytes([[]]),
@@ -77,7 +77,7 @@ def test_a_parser_that_crashes_costs_one_file(tmp_path: Path, monkeypatch: pytes
     write(tmp_path, "b.md", "text")
     result = read_sources([tmp_path], CONFIG)
     assert [document.source for document in result.documents] == ["b.md"]
-    assert reasons(result, tmp_path)["a.boom"].startswith("the .boom parser failed (AttributeError: module")
+    assert reasons(result, tmp_path)["a.boom"].startswith("its parser failed (AttributeError: module")
 
 
 def test_html_nested_too_deep_is_said_not_cut(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_html_nested_too_deep_is_said_not_cut(tmp_path: Path) -> None:
     write(tmp_path, "fine.md", "text")
     result = read_sources([tmp_path], CONFIG)
     read = any("lost words" in document.text for document in result.documents)
-    assert read or "parser failed (RecursionError" in reasons(result, tmp_path)["deep.html"]
+    assert read or reasons(result, tmp_path)["deep.html"] == "nested too deeply to be read."
 
 
 def test_missing_empty_and_unsupported_stop_before_any_work(tmp_path: Path) -> None:
@@ -158,22 +158,37 @@ def test_files_and_folders_without_permission() -> None:
         folder = Path(name)
         folder.chmod(0o755)
         write(folder, "closed.md", "text").chmod(0)
-        write(folder, "open.md", "text")
         write(folder, "private/a.md", "text 2")
         (folder / "private").chmod(0)
         root = os.geteuid() == 0
         if root:
             os.seteuid(65534)
         try:
-            result = read_sources([folder], CONFIG)
+            with pytest.raises(InputError) as error:
+                read_sources([folder], CONFIG)
         finally:
             if root:
                 os.seteuid(0)
             (folder / "private").chmod(0o755)
-        assert [document.source for document in result.documents] == ["open.md"]
-        found = reasons(result, folder)
-        assert found["closed.md"] == "cannot be opened (permission denied)."
-        assert "Permission denied" in found["private"]
+        assert error.value.message.startswith("0 of 2 files readable")
+        assert "private: the folder cannot be opened (Permission denied)" in error.value.message
+        assert "closed.md: cannot be opened (permission denied)" in error.value.message
+        (folder / "closed.md").chmod(0o644)
+        assert len(read_sources([folder], CONFIG).documents) == 2
+
+
+def test_a_checked_out_repository_gives_its_documents_alone(tmp_path: Path) -> None:
+    for name in (".git/HEAD.md", ".github/x.md", "node_modules/a/README.md", "docs/__pycache__/a.md", "env/lib/a.md"):
+        write(tmp_path, name, f"not to be read: {name}")
+    write(tmp_path, "env/pyvenv.cfg", "home = /usr/bin")
+    write(tmp_path, "docs/guide.md", "A guide.")
+    result = read_sources([tmp_path], CONFIG)
+    assert [document.source for document in result.documents] == ["docs/guide.md"]
+    found = reasons(result, tmp_path)
+    assert set(found) == {".git", ".github", "node_modules", "docs/__pycache__", "env"}
+    assert found[".git"].startswith("hidden") and found["env"] == "a folder that a tool filled, not a person."
+    named = read_sources([tmp_path / "node_modules", tmp_path / ".git"], CONFIG)
+    assert [document.source for document in named.documents] == ["a/README.md", "HEAD.md"]
 
 
 def test_suffixes_in_capitals_and_walking_order(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from ingest_files import encrypted_pdf, pdf_bytes
 from tinyforge.cli import main
 from tinyforge.config import Config
-from tinyforge.pipeline.build import Watch, _documents_stage
+from tinyforge.pipeline.documents import documents_stage
 from tinyforge.pipeline.stages import Job
 from tinyforge.run import Run
 
@@ -48,8 +48,7 @@ def test_one_good_file_among_nine_bad_is_used_and_the_nine_are_listed(tmp_path: 
     (folder / "good.md").write_text("# Loans\n\nA loan is an agreement to bring a tool back within seven days.\n")
     heard: list[str] = []
     run = Run.create(tmp_path / "out", "build")
-    watch = Watch(say=lambda stage, note: heard.append(note))
-    _documents_stage(Job(run, watch.say), [folder], [], Config(), watch)
+    documents_stage(Job(run, lambda stage, note: heard.append(note)), [folder], [], Config())
     documents = [json.loads(line) for line in run.path("documents.jsonl").read_text().splitlines()]
     assert [d["source"] for d in documents] == ["good.md"]
     summary = json.loads(run.path("stages", "documents.json").read_text())["summary"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from typing import IO
 import pytest
 
 from tinyforge.errors import InputError, TinyForgeError
+from tinyforge.pipeline.stages import Job
 from tinyforge.run import (
     Run,
     hash_folder,
@@ -80,18 +82,21 @@ def _to_full_device(handle: IO[bytes]) -> None:
 def test_a_full_disk_is_one_clear_line_and_loses_nothing(tmp_path: Path) -> None:
     path = tmp_path / "file"
     write_text(path, "old")
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(TinyForgeError) as caught:
         write_atomic(path, _to_full_device)
-    assert str(caught.value) == (
-        f"{path}: the disk is full. Free some space and run the same command again; it continues where it stopped."
+    assert re.fullmatch(
+        rf"{path}: the disk is full \([\d,.]+ MB free\)\. "
+        r"Free some space and run the same command again; it continues where it stopped\.",
+        str(caught.value),
     )
+    assert caught.value.exit_code == 1
     assert path.read_text() == "old"
     assert children(tmp_path) == ["file"]
 
 
 FULL_DISK = """
 import pathlib, subprocess, sys
-from tinyforge.errors import InputError
+from tinyforge.errors import TinyForgeError
 from tinyforge.run import Run, write_folder_atomic, write_json
 disk = pathlib.Path(sys.argv[1])
 subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)], check=True)
@@ -106,7 +111,7 @@ for attempt in (
 ):
     try:
         attempt()
-    except InputError as error:
+    except TinyForgeError as error:
         assert "the disk is full" in str(error), error
         print("told")
 (disk / "ballast").unlink()
@@ -298,6 +303,36 @@ def test_a_second_process_is_told_and_a_killed_one_lets_go(tmp_path: Path) -> No
         other.wait()
     with run.lock():
         pass
+
+
+def test_the_lock_removes_what_killed_processes_left(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", "build")
+    below = run.path("checkpoints")
+    (below / ".step-0000003.tmp").mkdir(parents=True)
+    (below / ".step-0000002.old").mkdir()
+    (below / "step-0000002").mkdir()
+    for name in (".best.safetensors.123.tmp", ".tmpA1b2C3", "kept.tmp"):
+        (below / name).write_text("part")
+    with run.lock():
+        assert children(below) == ["kept.tmp", "step-0000002"]
+
+
+def test_a_stage_that_was_killed_is_not_taken_for_an_earlier_one(tmp_path: Path) -> None:
+    """Made with one setting, killed while made with another, then asked for with the first: its files are not those."""
+    run = Run.create(tmp_path / "run", "train")
+    job = Job(run, lambda stage, note: None)
+
+    def make(text: str) -> dict[str, str]:
+        write_text(run.path("model"), text)
+        if text == "second":
+            raise KeyboardInterrupt
+        return {"made": text}
+
+    job.stage("train", 1, lambda key: make("first"))
+    with pytest.raises(KeyboardInterrupt):
+        job.stage("train", 2, lambda key: make("second"))
+    job.stage("train", 1, lambda key: make("first"))
+    assert run.path("model").read_text() == "first"
 
 
 def test_events_are_kept_in_order_and_a_torn_line_costs_only_itself(tmp_path: Path) -> None:

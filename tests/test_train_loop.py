@@ -17,6 +17,7 @@ from tinyforge import adapters
 from tinyforge.config import TrainConfig
 from tinyforge.errors import TrainingError
 from tinyforge.records import Tokens
+from tinyforge.run import hash_file, hash_json, read_json, write_json
 from tinyforge.train.loop import EncodedRows, Training, dev_loss
 from tinyforge.train.loss import linear_cross_entropy, next_token_loss, row_losses
 from tinyforge.train.objectives.base import pad_rows
@@ -213,14 +214,12 @@ def test_resume_needs_every_part_of_the_checkpoint(base: Path, tmp_path: Path, p
 
 
 def rewrite(folder: Path, tensors: dict[str, torch.Tensor]) -> None:
-    import json
-
-    from tinyforge.run import hash_file
-
+    """Spoil a checkpoint so that it looks undamaged: with the hash and the seal made new."""
     save_file(tensors, folder / "state.safetensors")
-    state = json.loads((folder / "state.json").read_text())
+    state = read_json(folder / "state.json")
+    del state["seal"]
     state["sha256"] = hash_file(folder / "state.safetensors")
-    (folder / "state.json").write_text(json.dumps(state))
+    write_json(folder / "state.json", {**state, "seal": hash_json(state)})
 
 
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(base: Path, tmp_path: Path) -> None:
@@ -255,8 +254,10 @@ def test_another_training_does_not_continue_this_one(base: Path, model: Any, tmp
     other.key = "other"
     notes: list[str] = []
     other.on_note = notes.append
-    other.run()
-    assert notes == []
+    result = other.run()
+    assert len(notes) == 1 and "not continued" in notes[0], "it starts from the first step, and says why"
+    keys = {read_json(path / "state.json")["key"] for path in tmp_path.glob("step-*")}
+    assert result.steps == result.total_steps and keys == {"other"}, "its own first checkpoint takes the place of all"
 
 
 def test_a_loss_that_is_not_a_number_stops_the_run(model: Any, tmp_path: Path) -> None:
@@ -300,10 +301,10 @@ def test_best_weights_are_kept(base: Path, model: Any, tmp_path: Path) -> None:
 
 
 def test_early_stop(model: Any, tmp_path: Path) -> None:
-    job = training(model, tmp_path, epochs=40.0, evaluations=40, patience=2)
+    job = training(model, tmp_path, epochs=40.0, evaluations=40, patience=2, divergence_steps=0)
     job.learning_rate = 1.0
     result = job.run()
-    assert result.stopped_early and result.steps < result.total_steps
+    assert result.stopped_by == "patience" and result.steps < result.total_steps
 
 
 def test_tokenizer_has_distinct_end_turn_and_padding(base: Path) -> None:

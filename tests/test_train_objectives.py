@@ -612,7 +612,7 @@ def test_progress_and_events_show_the_metrics(base: Path, tokenizer: Any, tmp_pa
     job = training(load(base), objective, rows, tmp_path / "checkpoints", epochs=1.0, batch_tokens=2048)
     run = Run.create(tmp_path / "run", "train")
     lines: list[str] = []
-    job.on_status = _reporting(run, job.config, lambda status: lines.append(describe_status(status, None)))
+    job.on_status = _reporting(run, lambda status: None, lambda status: lines.append(describe_status(status, None)))
     job.run()
     assert "margin 0.00 · accuracy 0.00 · chosen reward 0.00" in lines[0]
     events = [row for row in read_jsonl(run.path("events.jsonl")) if "metrics" in row]

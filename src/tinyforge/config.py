@@ -10,7 +10,7 @@ import contextlib
 import difflib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -23,7 +23,36 @@ class _Section(BaseModel):
 
 
 class IngestConfig(_Section):
+    query: str = Field("", description="What is read from a database source: a SELECT; build and ingest: --query.")
     max_file_mb: float = Field(50.0, gt=0, description="Files larger than this many megabytes are refused, by name.")
+    timeout_seconds: float = Field(30.0, gt=0, description="A file that takes longer to read is refused, by name.")
+    memory_mb: float = Field(
+        512.0, ge=32, description="A file that takes more memory to read, in megabytes, is refused, by name."
+    )
+    archive_mb: float = Field(1000.0, gt=0, description="An archive that unpacks to more megabytes is refused.")
+    archive_files: int = Field(20_000, ge=1, description="An archive with more files in it is refused.")
+    redact: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="Replace by stand-ins, before anything is stored: auto keys, passwords, account and card numbers; "
+        "on e-mail and network addresses and phone numbers as well; off nothing.",
+    )
+    web_pages: int = Field(200, ge=1, description="Read at most this many pages of a site.")
+    web_depth: int = Field(5, ge=0, description="Follow links of a site at most this many steps from its start.")
+    web_mb: float = Field(200.0, gt=0, description="Fetch at most this many megabytes from a site.")
+    web_seconds: float = Field(
+        0.5, ge=0, description="Seconds between two requests to a site; its robots.txt may ask for more."
+    )
+
+
+class ChatsConfig(_Section):
+    persona: str = Field("", description="Whose turns in a chat become the assistant's; nobody else's are learned.")
+    gap_minutes: float = Field(60.0, gt=0, description="A pause longer than this begins a new conversation.")
+    max_characters: int = Field(
+        1200, ge=100, description="Longer conversations are cut before a question, so that each row is at most this."
+    )
+    keep_pii: bool = Field(
+        False, description="Keep names, addresses, numbers and secrets instead of replacing them by stand-ins."
+    )
 
 
 class SynthesizeConfig(_Section):
@@ -60,11 +89,21 @@ class TrainConfig(_Section):
         description="Passes over the examples; 0 takes three, or as many as make 200 steps (one to pretrain).",
     )
     max_steps: int = Field(0, ge=0, description="Stop after this many optimizer steps; 0 means no limit.")
+    max_minutes: float = Field(
+        0.0,
+        ge=0,
+        description="Stop after this many minutes of training, counted over all resumes; 0 means no limit. The "
+        "running step and a last dev loss are still finished. The learning rate then falls with the time, so that a "
+        "second run, or a resumed one, is not bit-identical.",
+    )
     learning_rate: float = Field(0.0, ge=0, description="Peak learning rate; 0 chooses one for the method.")
     optimizer: Literal["adamw", "muon"] = Field(
         "adamw", description="muon applies to hidden matrices; the rest always use AdamW."
     )
     muon_learning_rate: float = Field(0.02, gt=0, description="Peak learning rate of the matrices under muon.")
+    optimizer_bits: Literal[8, 32] = Field(
+        32, description="Bits of each of AdamW's two moments; 8 takes a quarter of their memory, and slower steps."
+    )
     weight_decay: float = Field(0.01, ge=0, description="Decoupled weight decay, on matrices only.")
     max_gradient_norm: float = Field(1.0, gt=0, description="Gradients are clipped to this global norm.")
     schedule: Literal["linear", "cosine", "wsd"] = Field(
@@ -75,17 +114,68 @@ class TrainConfig(_Section):
     batch_tokens: int = Field(2048, ge=32, description="Tokens per micro-batch, padding included.")
     batch_rows: int = Field(0, ge=0, description="At most this many examples per micro-batch; 0 sets no limit.")
     accumulation: int = Field(1, ge=1, description="Micro-batches per optimizer step.")
+    packing: bool = Field(
+        True, description="Lay the rows of a batch end to end instead of padding them, where the model can be told."
+    )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="Compute precision; auto probes whether bf16 is faster on this machine."
     )
     gradient_checkpointing: bool = Field(
         False, description="Compute activations again in the backward pass: less memory, about a third more time."
     )
-    threads: int = Field(0, ge=0, description="CPU threads; 0 takes every core. Exact resume needs the same number.")
+    compile: Literal["off", "on"] = Field(
+        "off",
+        description="Compile the training steps with torch.compile: a minute or more at the start, which on CPUs was "
+        "not won back. A run resumed with it may differ in the last digits.",
+    )
+    threads: int = Field(
+        0,
+        ge=0,
+        description="CPU threads, of all processes together; 0 takes every core. Exact resume needs the same number.",
+    )
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        "auto", description="Where the model is trained; auto takes a CUDA GPU when there is one, else the CPU."
+    )
+    processes: int = Field(
+        0,
+        ge=0,
+        description="Worker processes on this machine that share each step's rows: one for each GPU, or some of the "
+        "CPU's cores; 0 is one, or those that torchrun started. Exact resume needs the same number.",
+    )
+    accelerate_config: str = Field(
+        "", description="A file written by `accelerate config`: with fsdp_version 2 the workers also share the weights."
+    )
     evaluations: int = Field(12, ge=1, description="How often the dev loss is measured over the run.")
     patience: int = Field(4, ge=1, description="Stop after this many dev measurements without improvement.")
+    divergence_steps: int = Field(
+        8,
+        ge=0,
+        description="Stop after this many steps whose loss is far above normal; 0 never does. A loss, gradient or "
+        "weight that is not a finite number always stops the training.",
+    )
+    divergence_deviations: float = Field(
+        8.0, gt=0, description="Robust standard deviations above the largest at which a loss is far above normal."
+    )
+    guard: bool = Field(
+        True, description="Measure what a fine-tuned model forgets: bits per byte of general text before and after."
+    )
+    replay_share: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Share of each epoch's tokens that is general running text, against forgetting; 0 mixes none in.",
+    )
+    replay: str = Field(
+        "",
+        description="Where the general text comes from: a file or folder of text, JSON lines or Parquet. Empty: the "
+        "base writes it before the training begins.",
+    )
     trackers: list[str] = Field([], description="Also report to: tensorboard, wandb, mlflow, trackio.")
     checkpoint_seconds: float = Field(20.0, gt=0, description="Seconds between checkpoints (also at each dev loss).")
+    memory_gb: float = Field(
+        0.0, ge=0, description="Gigabytes (1e9 bytes) that training may hold; 0 takes what the machine has free."
+    )
+    price_per_hour: float = Field(0.0, ge=0, description="What an hour on this machine costs, to state a run's cost.")
     lora_rank: int = Field(16, ge=1, description="Rank of the LoRA matrices.")
     lora_alpha: float = Field(32.0, gt=0, description="LoRA scale: updates are multiplied by alpha / rank.")
     lora_dropout: float = Field(0.0, ge=0, lt=1, description="Dropout before the LoRA matrices.")
@@ -95,6 +185,12 @@ class TrainConfig(_Section):
     teacher: str = Field("", description="distill: the model to learn from: a folder, a run, a base or a hub id.")
     distill_temperature: float = Field(2.0, gt=0, description="distill: softens both distributions.")
     distill_share: float = Field(0.5, ge=0, le=1, description="distill: weight of the teacher's part of the loss.")
+
+    def decisive(self) -> dict[str, Any]:
+        """The options that the trained weights depend on: with others changed, a training goes on where it was."""
+        stopping = {"checkpoint_seconds", "divergence_steps", "divergence_deviations"}
+        where = {"device", "processes", "accelerate_config"}
+        return self.model_dump(exclude={*stopping, *where, "trackers", "memory_gb", "price_per_hour"})
 
 
 class RetrieveConfig(_Section):
@@ -156,6 +252,7 @@ class Config(_Section):
     base: str = Field("tiny", description="Base model: tiny (embedded), a folder, or a hub id.")
     trust_remote_code: bool = Field(False, description="Run code that a hub model brings. Only from the command line.")
     ingest: IngestConfig = IngestConfig()  # type: ignore[call-arg]
+    chats: ChatsConfig = ChatsConfig()  # type: ignore[call-arg]
     synthesize: SynthesizeConfig = SynthesizeConfig()  # type: ignore[call-arg]
     dataset: DatasetConfig = DatasetConfig()  # type: ignore[call-arg]
     train: TrainConfig = TrainConfig()  # type: ignore[call-arg]
@@ -236,7 +333,7 @@ def _assign(data: dict[str, Any], setting: str) -> str:
 
 
 def _coerce(data: dict[str, Any], model: type[BaseModel]) -> dict[str, Any]:
-    """YAML reads ``3`` as an integer and ``1e-3`` as text; both are fine where a float is declared."""
+    """YAML reads ``3`` as an integer, ``1e-3`` as text and ``off`` as false; what is declared says what was meant."""
     result: dict[str, Any] = {}
     for name, value in data.items():
         field = model.model_fields.get(name)
@@ -246,6 +343,8 @@ def _coerce(data: dict[str, Any], model: type[BaseModel]) -> dict[str, Any]:
         elif field is not None and field.annotation is float and type(value) in (int, str):
             with contextlib.suppress(ValueError):  # the validator names the key and the value
                 result[name] = float(value)
+        elif field is not None and isinstance(value, bool) and "off" in get_args(field.annotation):
+            result[name] = "on" if value else "off"
     return result
 
 

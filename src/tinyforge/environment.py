@@ -6,11 +6,32 @@ import os
 import platform
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 DISTRIBUTION = "tinyforgeai"
+LAUNCHER = "TINYFORGE_LAUNCHER"
+"""The variable that tells a worker the process id of the `tinyforge` that started it; under torchrun it is not set."""
+
+
+@dataclass(frozen=True)
+class Worker:
+    """This process among those that work on one command: of all machines, and of this one."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    local_size: int = 1
+
+
+def worker() -> Worker:
+    """What the launcher (torchrun, or `tinyforge --processes N`) has set; without one, the only worker."""
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+    if not all(name in os.environ for name in (*names, "MASTER_ADDR", "MASTER_PORT")):
+        return Worker()
+    return Worker(*(int(os.environ[name]) for name in names))
 
 
 def machine() -> dict[str, Any]:
@@ -31,6 +52,49 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def available_memory() -> int:
+    """Bytes that can still be taken: what the system has, or less where a container's limit is nearer."""
+    import psutil
+
+    found = int(psutil.virtual_memory().available)
+    for folder in _memory_groups():
+        # Pages of files that were read are given back before a limit is met.
+        limit, used = _number(folder / "memory.max"), _number(folder / "memory.current")
+        if limit is None:  # the older interface
+            limit, used = _number(folder / "memory.limit_in_bytes"), _number(folder / "memory.usage_in_bytes")
+        if limit is not None and used is not None:
+            found = min(found, limit - used + _idle_files(folder / "memory.stat"))
+    return max(0, found)
+
+
+def _memory_groups() -> Iterator[Path]:
+    """The folders of the control groups that limit this process's memory, from its own up to the root's."""
+    listing = Path("/proc/self/cgroup")
+    for line in listing.read_text().splitlines() if listing.is_file() else []:
+        _, kinds, path = line.split(":", 2)
+        if kinds and "memory" not in kinds.split(","):
+            continue
+        root = Path("/sys/fs/cgroup/memory" if kinds else "/sys/fs/cgroup")
+        own = root / path.lstrip("/")
+        yield from (own, *(parent for parent in own.parents if parent.is_relative_to(root)))
+
+
+def _number(path: Path) -> int | None:
+    """None where there is no such file, or no limit in it."""
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _idle_files(path: Path) -> int:
+    try:
+        lines = [line.split() for line in path.read_text().splitlines()]
+    except OSError:
+        return 0
+    return next((int(line[1]) for line in lines if line[0] in ("inactive_file", "total_inactive_file")), 0)
 
 
 def versions() -> dict[str, str]:
@@ -58,3 +122,10 @@ def _processor() -> str:
             if line.startswith(("model name", "Model", "Hardware")):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+def clock(seconds: float) -> str:
+    """A duration as minutes and seconds, and hours where there are any."""
+    minutes, rest = divmod(round(max(0.0, seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

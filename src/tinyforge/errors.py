@@ -31,3 +31,11 @@ class GateError(TinyForgeError):
 
 class TrainingError(TinyForgeError):
     """Training stopped for a stated reason; the last good checkpoint is kept."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Asked to stop by a signal, whose number is ``signal``."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by signal {number}")
+        self.signal = number

@@ -6,6 +6,8 @@ events.jsonl    what happened, one JSON object per line
 precision.json  the arithmetic that a probe of the machine chose
 stages/         one file per finished stage: the hash of its inputs and a summary
 documents.jsonl, dataset/, checkpoints/, model/, index/, report.json, report.html
+
+Of several worker processes only the first writes: in the others what would write does nothing.
 """
 
 from __future__ import annotations
@@ -16,19 +18,23 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from tinyforge.environment import worker
 from tinyforge.errors import InputError, TinyForgeError
 
 FORMAT = 1
+_TEMPORARY, _RETIRED = ".tmp", ".old"
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    """Flush a file, or the names in a folder, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -40,30 +46,43 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], None]) -> None:
 
     Raises TinyForgeError with one clear line when the disk is full; the old file stays.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+
+    def write_to(temporary: Path) -> None:
         with open(temporary, "wb") as handle:
             write(handle)
-            handle.flush()
-            os.fsync(handle.fileno())
+
+    write_file_atomic(path, write_to)
+
+
+def write_file_atomic(path: Path, write: Callable[[Path], None], size: int = 0) -> None:
+    """The same for a library that opens the file itself: ``write`` makes a temporary sibling.
+
+    ``size`` is how many bytes will be written, where that is known, for the message when they do not fit.
+    """
+    if worker().rank:
+        return
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{_TEMPORARY}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(temporary)
+        _sync(temporary)
         os.replace(temporary, path)
-        _sync_folder(path.parent)
-    except OSError as error:
+        _sync(path.parent)
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
-        raise explain_os_error(error, path) from error
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+        _explain(error, path, size)
         raise
 
 
-def write_folder_atomic(path: Path, write: Callable[[Path], None]) -> None:
+def write_folder_atomic(path: Path, write: Callable[[Path], None], size: int = 0) -> None:
     """The same for a folder: ``write`` fills a temporary sibling, which then takes the place of ``path``.
 
     A folder that is replaced stands aside for an instant; a kill right then is made good by the next ``Run.lock``.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
-    retired = path.with_name(f".{path.name}.old")
+    if worker().rank:
+        return
+    temporary = path.with_name(f".{path.name}{_TEMPORARY}")
+    retired = path.with_name(f".{path.name}{_RETIRED}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _restore(retired)
@@ -71,40 +90,82 @@ def write_folder_atomic(path: Path, write: Callable[[Path], None]) -> None:
             shutil.rmtree(leftover, ignore_errors=True)
         temporary.mkdir()
         write(temporary)
-        for file in temporary.rglob("*"):
-            if file.is_file():
-                with open(file, "rb") as handle:
-                    os.fsync(handle.fileno())
+        for written in (*temporary.rglob("*"), temporary):
+            _sync(written)
         if path.exists():
             os.replace(path, retired)
         os.replace(temporary, path)
-        _sync_folder(path.parent)
+        _sync(path.parent)
         shutil.rmtree(retired, ignore_errors=True)
-    except OSError as error:
+    except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise explain_os_error(error, path) from error
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
+        _restore(retired)
+        _explain(error, path, size)
         raise
 
 
 def _restore(retired: Path) -> None:
     """Put a folder back that stood aside when the process was killed, unless the new one had taken its place."""
-    path = retired.with_name(retired.name[1:].removesuffix(".old"))
+    path = retired.with_name(retired.name[1:].removesuffix(_RETIRED))
     if retired.is_dir() and not path.exists():
         os.replace(retired, path)
 
 
-def explain_os_error(error: OSError, path: Path) -> TinyForgeError:
-    """One clear line for the ways in which a disk refuses."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return InputError(
-            f"{path}: the disk is full.",
+def _clean(folder: Path) -> None:
+    """Make good what killed processes left anywhere below: folders that stood aside, and unfinished writes."""
+    for retired in sorted(folder.rglob(f".*{_RETIRED}")):
+        _restore(retired)
+    unfinished = (f".*{_TEMPORARY}", f".*{_RETIRED}", ".tmp*")  # the last are safetensors' own
+    for leftover in sorted(path for pattern in unfinished for path in folder.rglob(pattern)):
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_REFUSALS = (*_FULL, errno.EFBIG, errno.EIO, errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+def _explain(error: BaseException, path: Path, size: int = 0) -> None:
+    """Raise the clear line instead, where ``error`` is the system's refusal to write ``path``.
+
+    Libraries in Rust raise errors of their own, which keep the system's number in their text alone. A refusal inside a
+    folder that was explained already is explained again by the folder's own name.
+    """
+    if isinstance(error, TinyForgeError):
+        inner = error.__cause__
+        if isinstance(inner, OSError) and inner.errno in _FULL:
+            raise explain_os_error(inner, path, size) from inner
+        return
+    if isinstance(error, Exception) and not isinstance(error, OSError):
+        found = re.search(r"\(os error (\d+)\)", str(error))
+        code = int(found[1]) if found else 0
+        if code in _REFUSALS:
+            error = OSError(code, os.strerror(code))
+    if isinstance(error, OSError):
+        raise explain_os_error(error, path, size) from error
+
+
+def explain_os_error(error: OSError, path: Path, size: int = 0) -> TinyForgeError:
+    """One clear line for the ways in which a disk refuses; ``size`` bytes were to be written, where that is known."""
+    if error.errno in _FULL:
+        needed = f"; this takes {_megabytes(size)}" if size else ""
+        return TinyForgeError(
+            f"{path}: the disk is full ({_free(path)} free{needed}).",
             "Free some space and run the same command again; it continues where it stopped.",
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return InputError(f"{path}: not writable ({error.strerror}).", "Choose another --out folder.")
     return TinyForgeError(f"{path}: {error.strerror or error}.")
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB"
+
+
+def _free(path: Path) -> str:
+    return _megabytes(shutil.disk_usage(next(p for p in path.absolute().parents if p.exists())).free)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -180,21 +241,25 @@ class Run:
         return self.folder.joinpath(*parts)
 
     @classmethod
-    def create(cls, folder: str | Path, command: str) -> Run:
-        """Make the folder, or continue in it when it is a Run made by the same command.
+    def create(cls, folder: str | Path, command: str, continues: tuple[str, ...] = ()) -> Run:
+        """Make the folder, or continue in it when it is a Run made by the same command or by one that it ``continues``.
 
         Raises InputError when it holds something else, or cannot be written.
         """
         folder = Path(folder)
         run = cls(folder)
+        if worker().rank:
+            return run
         marker = run.path("run.json")
         if folder.exists() and not folder.is_dir():
             raise InputError(f"{folder}: is a file.", "Give --out a new folder.")
         if marker.exists():
             found = read_json(marker)
-            if found.get("command") != command or found.get("format") != FORMAT:
+            if found.get("command") not in (command, *continues) or found.get("format") != FORMAT:
                 made_by = f"`tinyforge {found.get('command')}` (format {found.get('format')})"
                 raise InputError(f"{folder}: was made by {made_by}.", "Give --out a new folder.")
+            if found["command"] != command:
+                write_json(marker, {"format": FORMAT, "command": command})
             return run
         if folder.exists() and any(not p.name.startswith(".") for p in folder.iterdir()):
             raise InputError(
@@ -224,8 +289,15 @@ class Run:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the folder for one process; a second one is told so instead of spoiling the work of the first."""
-        with open(self.path(".lock"), "a+b") as handle:
+        """Hold the folder for one command; a second one is told so instead of spoiling the work of the first."""
+        if worker().rank:
+            yield
+            return
+        try:
+            handle = open(self.path(".lock"), "a+b")  # noqa: SIM115
+        except OSError as error:
+            raise explain_os_error(error, self.folder) from error
+        with handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
@@ -233,12 +305,13 @@ class Run:
                     f"{self.folder}: another tinyforge process is working here.",
                     "Wait for it, or choose another --out folder.",
                 ) from error
-            for retired in sorted(self.folder.rglob(".*.old")):
-                _restore(retired)
+            _clean(self.folder)
             yield
 
     def event(self, kind: str, /, **fields: Any) -> None:
         """Append one line to events.jsonl."""
+        if worker().rank:
+            return
         line = json.dumps({"time": round(time.time(), 3), "event": kind, **fields}, ensure_ascii=False)
         try:
             with open(self.path("events.jsonl"), "a+b") as handle:
@@ -269,6 +342,13 @@ class Run:
             return None
         found = read_json(path)
         return found["summary"] if found.get("key") == key else None
+
+    def forget(self, stage: str) -> None:
+        """Before a stage overwrites its files: they no longer are what an earlier record of it says."""
+        path = self.path("stages", f"{stage}.json")
+        if path.exists():
+            path.unlink()
+            _sync(path.parent)
 
     def finish(self, stage: str, key: str, summary: dict[str, Any], seconds: float) -> None:
         write_json(self.path("stages", f"{stage}.json"), {"key": key, "seconds": round(seconds, 3), "summary": summary})

@@ -104,8 +104,10 @@ class Trainer:
 
     @property
     def device(self) -> str:
-        """Where training runs: the loop does not move a model to a GPU yet."""
-        return "cpu"
+        """Where training runs: a CUDA GPU when there is one, else the CPU."""
+        from tinyforge.train.device import choose_device
+
+        return choose_device(self.config.settings().train.device).type
 
     def train(self, data: Data, quiet: bool = False) -> dict[str, Any]:
         """Train on a file of rows, or on rows as mappings; returns the summary. Called again, it continues."""

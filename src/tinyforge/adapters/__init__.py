@@ -102,6 +102,17 @@ def _one_dtype(wrapped: Any, own: Iterable[Any], dtype: torch.dtype) -> None:
             parameter.data = parameter.data.to(dtype)
 
 
+def save(model: Any, folder: Path) -> None:
+    """PEFT's own files. What it keeps as sets is sorted: the same training must leave the same bytes in any process."""
+    from tinyforge.run import read_json, write_json
+
+    model.save_pretrained(folder)
+    path = folder / "adapter_config.json"
+    found = read_json(path)
+    sets = [name for name, value in vars(model.active_peft_config).items() if isinstance(value, set)]
+    write_json(path, {**found, **{name: sorted(found[name]) for name in sets}})
+
+
 def load(model: PreTrainedModel, folder: Path) -> Any:
     """The model with the adapter saved in ``folder``, for inference. A qlora base must be loaded in 4 bits again."""
     dtype, own = model.dtype, list(model.parameters())

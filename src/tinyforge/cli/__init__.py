@@ -4,30 +4,41 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from importlib import import_module
+from pathlib import Path
+from typing import Any
 
 from tinyforge import __version__
-from tinyforge.errors import TinyForgeError
+from tinyforge.environment import worker
+from tinyforge.errors import Interrupted, TinyForgeError
 
 COMMANDS = {
+    "ingest": "read documents and show what was found in each, and what was left out",
     "build": "turn documents into a tuned model you can talk to",
     "demo": "the same on the sample documents that TinyForge ships",
     "chat": "talk to a built model in the terminal",
     "ask": "ask a built model one question",
     "train": "train a model on rows of your own: conversations, preferences, labels or text",
+    "plan": "say what a training would take: memory, time, disk and cost",
+    "sweep": "train with many settings and keep the best",
     "predict": "ask what `tinyforge train` made",
     "pretrain": "train a base model from scratch on a corpus",
-    "data": "show which tokens of your training data are learned, or check it before training",
+    "data": "show which tokens of your training data are learned, check it, or make it of chats and other formats",
     "models": "list the base models that can be used, or print the folder of one",
     "config": "list every option with its default and meaning",
 }
 
-# Set unless the person set them: dependencies' telemetry and chatter off, and oneDNN's cache of kernels small. It keeps
-# one for every shape of a batch, up to 1,024 of them, which on rows of mixed lengths comes to gigabytes.
+# Set unless the person set them: dependencies' telemetry and chatter off, and two caches of kernels small, oneDNN's and
+# that of its wrapper in torch. They keep one for every shape of a batch, up to 1,024 of them, which on rows of mixed
+# lengths comes to gigabytes and saves no time.
 _ENVIRONMENT = {
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64",
+    "LRU_CACHE_CAPACITY": "64",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "ORT_DISABLE_TELEMETRY": "1",
     "DO_NOT_TRACK": "1",
@@ -59,22 +70,65 @@ def _parser(command: str | None) -> argparse.ArgumentParser:
     return parser
 
 
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM end a command as Ctrl-C does: half-written files are removed, and a line says how to go on."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, _frame: object) -> None:
+        raise Interrupted(number)
+
+    previous = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+@contextmanager
+def _heard() -> Iterator[None]:
+    """Of several workers the first one's results are printed, and no other's."""
+    if worker().rank == 0:
+        yield
+        return
+    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
+        yield
+
+
+def distributed() -> Any:
+    """What only worker processes need."""
+    return import_module("tinyforge.train.distributed")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code: 0 ok, 1 failed, 2 usage or input, 3 gate failed, 130 interrupted."""
+    """Run the command line; returns the exit code.
+
+    0 ok, 1 failed, 2 usage or input, 3 gate failed, 130 interrupted, 143 terminated.
+    """
     given = list(sys.argv[1:] if arguments is None else arguments)
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     command = next((word for word in given if word in COMMANDS), None)
     args = _parser(command).parse_args(given)
+    args.given = given
     try:
-        code: int = import_module(f"tinyforge.cli.{args.command}").run(args)
+        with _terminable(), _heard():
+            code: int = import_module(f"tinyforge.cli.{args.command}").run(args)
         return code
     except TinyForgeError as error:
-        print(f"tinyforge: {error}", file=sys.stderr)
+        if worker().size == 1 or distributed().first_to_tell():
+            print(f"tinyforge: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt as stop:
-        print("\ntinyforge: stopped; the same command continues where this one was.", file=sys.stderr)
+        if worker().rank == 0:
+            print("\ntinyforge: stopped; the same command continues where this one was.", file=sys.stderr)
         return 128 + getattr(stop, "signal", 2)
+    except RuntimeError as error:
+        if worker().size == 1 or not distributed().lost_another(error):
+            raise
+        return int(distributed().DESERTED)
     except BrokenPipeError:
         # The reader of our output left (`| head`): nothing to report, and nowhere to report it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

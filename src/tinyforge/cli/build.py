@@ -10,8 +10,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tinyforge.cli.common import Screen, add_config_arguments, clock, config_from, print_json
+from tinyforge.cli.common import (
+    Screen,
+    add_config_arguments,
+    add_processes_arguments,
+    add_source_arguments,
+    config_from,
+    print_json,
+    run_by_workers,
+)
 from tinyforge.config import Config
+from tinyforge.environment import clock
 
 LABELS = {
     "documents": "reading the sources",
@@ -19,21 +28,26 @@ LABELS = {
     "index": "indexing for retrieval",
     "dataset": "splitting by fact",
     "train": "fine-tuning",
+    "replay": "writing general text",
     "evaluate": "asking the held-out questions",
 }
 SECTIONS = ("seed", "base", "trust_remote_code", "ingest", "synthesize", "dataset", "train", "retrieve", "evaluate")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("sources", nargs="+", metavar="SOURCE", help="files or folders: .md .txt .html .pdf .docx")
-    parser.add_argument("--out", required=True, metavar="DIR", help="the run folder to make, or to continue")
+    add_source_arguments(parser)
     parser.add_argument("--base", metavar="BASE", help="tiny (embedded), a model folder, or a hub id")
+    add_processes_arguments(parser)
     add_config_arguments(parser, SECTIONS)
 
 
 def run(args: argparse.Namespace) -> int:
+    config = config_from(args)
+    code = run_by_workers(args, config)
+    if code is not None:
+        return code
     command = shlex.join(["tinyforge", *sys.argv[1:]])
-    report = run_build(args.sources, args.out, config_from(args), command)
+    report = run_build(args.sources, args.out, config, command)
     if args.json:
         print_json({"out": str(args.out), **{key: report[key] for key in ("verdict", "choice", "scores", "recall")}})
         return 0

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
 from typing import TYPE_CHECKING, Any
 
 from tinyforge.config import Config, load_config, options
+from tinyforge.environment import clock, worker
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -37,17 +39,53 @@ def add_config_arguments(parser: argparse.ArgumentParser, sections: tuple[str, .
     parser.epilog = describe_options(sections)
 
 
+def add_processes_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--processes", type=int, metavar="N", help="worker processes on this machine that share the training"
+    )
+    parser.add_argument(
+        "--accelerate-config", metavar="FILE.yaml", help="how they share the model, as `accelerate config` writes it"
+    )
+
+
+def add_source_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "sources",
+        nargs="+",
+        metavar="SOURCE",
+        help="files, folders, archives, https://host/docs/, or a database's SQLAlchemy URL",
+    )
+    parser.add_argument("--query", metavar="SQL", help="what is read from a database: a SELECT")
+    parser.add_argument("--out", required=True, metavar="DIR", help="the run folder to make, or to continue")
+
+
 def config_from(args: argparse.Namespace) -> Config:
     settings = list(args.settings)
     if getattr(args, "base", None):
         settings.append(f"base={args.base}")
+    if getattr(args, "query", None):
+        settings.append(f"ingest.query={json.dumps(args.query)}")  # JSON, as YAML reads a query's colons its own way
+    for name in ("processes", "accelerate_config"):
+        if getattr(args, name, None) is not None:
+            settings.append(f"train.{name}={getattr(args, name)}")
+    for name in ("persona", "gap_minutes", "keep_pii"):
+        if getattr(args, name, None) is not None:
+            settings.append(f"chats.{name}={json.dumps(getattr(args, name), ensure_ascii=False)}")  # quoted
     return load_config(args.config, settings)
 
 
-def clock(seconds: float) -> str:
-    minutes, rest = divmod(round(max(0.0, seconds)), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+def run_by_workers(args: argparse.Namespace, config: Config) -> int | None:
+    """The exit code of this command, run by several workers; None when this process is to do the work."""
+    processes = config.train.processes
+    if config.train.accelerate_config:
+        from tinyforge.train.sharding import read_accelerate
+
+        processes = processes or read_accelerate(config.train.accelerate_config).processes
+    if processes < 2 or worker().size > 1:
+        return None
+    from tinyforge.train.launch import launch
+
+    return launch(args.given, processes)
 
 
 def describe_status(status: Status, dev_loss: float | None) -> str:
@@ -73,7 +111,7 @@ class Screen:
     def __init__(self, labels: dict[str, str], quiet: bool = False) -> None:
         from rich.console import Console
 
-        self.console = Console(stderr=True, highlight=False, quiet=quiet)
+        self.console = Console(stderr=True, highlight=False, quiet=quiet or worker().rank > 0)
         self._labels = labels
         self._bar: Progress | None = None
         self._task: TaskID | None = None
@@ -83,7 +121,7 @@ class Screen:
     def say(self, stage: str, note: str) -> None:
         """A stage begins (empty note), or has something to tell."""
         if note:
-            self.console.print(f"  {note}", markup=False)
+            self.console.print(f"  {note}", markup=False, soft_wrap=True)  # a command in it can be copied whole
             return
         self.close()
         self._dev = None
@@ -123,7 +161,5 @@ class Screen:
 
 
 def print_json(data: Any) -> None:
-    import json
-
     json.dump(data, sys.stdout, ensure_ascii=False, indent=1)
     print()

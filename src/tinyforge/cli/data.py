@@ -1,4 +1,4 @@
-"""``tinyforge data show DATA`` and ``tinyforge data check DATA``: what would be learned, before anything is trained."""
+"""``tinyforge data ACTION``: what would be learned, before anything is trained; chats and formats into rows."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
+from tinyforge.cli import data_convert, data_delete
 from tinyforge.cli.common import add_config_arguments, config_from, print_json
 from tinyforge.errors import InputError
 
@@ -17,12 +18,34 @@ if TYPE_CHECKING:
     from tinyforge.dataset.rows import RowSet
     from tinyforge.records import Example, Tokens
 
+_ACTIONS = {
+    "show": "show rows token by token",
+    "check": "check all rows, and refuse what training would refuse",
+    "convert": "chats and rows of any format into rows of one",
+    "delete": "take a person out of rows that were made of chats",
+}
+_OTHERS = {"convert": data_convert, "delete": data_delete}
 _LISTED = 20
 _SIDES = {"preference": ("chosen", "rejected"), "labelled": ("input",), "text": ("text",), "chat": ("conversation",)}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("action", choices=("show", "check"), help="show rows token by token, or check all of them")
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    for name, summary in _ACTIONS.items():
+        added = actions.add_parser(
+            name,
+            help=summary,
+            description=summary[0].upper() + summary[1:] + ".",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        if name in _OTHERS:
+            _OTHERS[name].add_arguments(added)
+        else:
+            _add_reading_arguments(added)
+
+
+def _add_reading_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", metavar="DATA", help=".jsonl .json .csv .tsv .parquet, or a saved HF dataset's folder")
     parser.add_argument("--base", metavar="NAME", help="the base whose tokens and template are used (default: tiny)")
     parser.add_argument("--rows", type=_positive, default=5, metavar="N", help="show: how many rows (default: 5)")
@@ -37,6 +60,9 @@ def _positive(text: str) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.action in _OTHERS:
+        code: int = _OTHERS[args.action].run(args)
+        return code
     from tinyforge.dataset.rows import read_rows
     from tinyforge.models.resolve import load_tokenizer, resolve, saved_stop_ids
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from tinyforge.cli.common import clock, print_json
+from tinyforge.cli.common import print_json
+from tinyforge.environment import clock
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import argparse
 
-from tinyforge.cli.common import Screen, add_config_arguments, config_from, print_json
+from tinyforge.cli.common import (
+    Screen,
+    add_config_arguments,
+    add_processes_arguments,
+    config_from,
+    print_json,
+    run_by_workers,
+)
 from tinyforge.config import SIZES
 
 LABELS = {
@@ -22,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", required=True, metavar="RUN", help="the folder to make")
     parser.add_argument("--size", choices=tuple(SIZES), help="the model's shape; --set pretrain.* changes parts of it")
+    add_processes_arguments(parser)
     add_config_arguments(parser, ("seed", "pretrain", "train"))
 
 
@@ -29,9 +37,13 @@ def run(args: argparse.Namespace) -> int:
     from tinyforge.pipeline.pretrain import pretrain
 
     args.settings[:0] = [f"pretrain.{name}={value}" for name, value in SIZES.get(args.size, {}).items()]
+    config = config_from(args)
+    code = run_by_workers(args, config)
+    if code is not None:
+        return code
     screen = Screen(LABELS)
     try:
-        summary = pretrain(args.corpus, args.out, config_from(args), screen.say, screen.on_status)
+        summary = pretrain(args.corpus, args.out, config, screen.say, screen.on_status)
     finally:
         screen.close()
     if args.json:

@@ -60,6 +60,11 @@ class BatchPlan:
     def _plan(self, epoch: int) -> list[NDArray[np.int64]]:
         return plan_epoch(self._lengths, self._budget, self._seed, epoch, self._rows)
 
+    @property
+    def first_epoch(self) -> int:
+        """How many batches the first epoch has (of a part of one, that part)."""
+        return int(self._ends[0]) if len(self._ends) else 0
+
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0
 

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from tinyforge.dataset.origin import Origin, origin_of
 from tinyforge.errors import InputError
 from tinyforge.records import Example, content_id
 
@@ -27,8 +28,8 @@ def hold_out(examples: Sequence[Example], share: float, seed: int) -> HeldOut:
     """Hold out about ``share`` of the rows, at least one where there are FEWEST_ROWS or more.
 
     Rows with the same last question (but for case and punctuation), or of the same fact or cluster, stay together. The
-    same rows, share and seed always give the same sides, in whatever order the rows come. Raises InputError for a
-    share outside [0, 1).
+    same rows, share and seed always give the same sides, in whatever order the rows come. Rows of chats go by time
+    instead: whole conversations, the latest held out. Raises InputError for a share outside [0, 1).
     """
     if not 0 <= share < 1:
         raise InputError(f"validation share {share:g}: must be at least 0 and below 1.", "0.1 keeps a tenth.")
@@ -37,12 +38,42 @@ def hold_out(examples: Sequence[Example], share: float, seed: int) -> HeldOut:
     if len(examples) < FEWEST_ROWS:
         return HeldOut(list(examples), [], f"{len(examples)} rows are too few to hold any out: there is no dev loss")
     wanted = min(len(examples) - 1, max(1, round(share * len(examples))))
+    origins = [origin_of(example.metadata) for example in examples]
+    if all(origins):
+        return _latest(examples, [origin for origin in origins if origin], wanted)
     chosen = _choose(_groups(examples), wanted, seed)
     if not chosen:
         return HeldOut(list(examples), [], "all rows hang together, so none is held out: there is no dev loss")
     dev = [replace(e, split="dev") for i, e in enumerate(examples) if i in chosen]
     train = [e for i, e in enumerate(examples) if i not in chosen]
     return HeldOut(train, dev, f"{len(dev)} of {len(examples)} rows are held out for the dev loss")
+
+
+def _latest(examples: Sequence[Example], origins: Sequence[Origin], wanted: int) -> HeldOut:
+    """Conversations that began after every trained one had ended; those that span the border are in neither set."""
+    starts = sorted(origin.start for origin in origins)
+    border = starts[len(starts) - wanted]
+    dev, train, left = [], [], 0
+    taught = {_asked(e) for e, origin in zip(examples, origins, strict=True) if origin.end < border}
+    for example, origin in zip(examples, origins, strict=True):
+        if origin.end < border:
+            train.append(example)
+        elif origin.start >= border and _asked(example) not in taught:
+            dev.append(replace(example, split="dev"))
+        else:
+            left += 1
+    if not dev or len(train) < len(dev):
+        return HeldOut(
+            list(examples), [], "the conversations overlap in time, so none is held out: there is no dev loss"
+        )
+    beside = f"; {left} that span the border, or ask what is trained, are in neither set" if left else ""
+    return HeldOut(train, dev, f"{len(dev)} of {len(examples)} rows, the latest, are held out for the dev loss{beside}")
+
+
+def _asked(example: Example) -> str:
+    """Everything before the answer, without case and punctuation."""
+    said = example.text or " ".join(m.content for m in example.messages[:-1])
+    return " ".join(_WORD.findall(said.lower())) or said
 
 
 def _keys(example: Example) -> Iterator[str]:

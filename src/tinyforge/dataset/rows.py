@@ -6,6 +6,7 @@ What the rows mean is decided in :mod:`tinyforge.dataset.shapes`; how the files 
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,7 @@ from typing import Any
 from tinyforge.dataset.shapes import RowError, describe_shapes, identify, read_row
 from tinyforge.dataset.tables import Table, open_table
 from tinyforge.errors import InputError
+from tinyforge.ingest.chats import recognise
 from tinyforge.records import Example, Kind
 
 _NAMED_LINES = 5
@@ -78,6 +80,7 @@ def read_rows(source: str | Path) -> RowSet:
     and line in ``metadata``. Raises InputError, naming file and line, when no row can be used, when the rows are of
     different kinds (running text, conversations, preferences, labels), or when the file cannot be read.
     """
+    _no_chat(Path(source))
     table = open_table(Path(source))
     found = RowSet(str(source), notes=table.notes)
     seen: dict[str, int] = {}
@@ -99,6 +102,18 @@ def read_rows(source: str | Path) -> RowSet:
         raise _nothing_usable(table, found.dropped, first_fields)
     _same_kind(found, table)
     return found
+
+
+def _no_chat(path: Path) -> None:
+    """A chat export has no rows until it is said whose turns to learn."""
+    if path.suffix.lower() in (".json", ".txt", ".zip") or (path.is_dir() and not (path / "state.json").exists()):
+        program = recognise(path)
+        if program:
+            raise InputError(
+                f"{path}: is a chat ({program}), not rows.",
+                f"Say whose turns to learn: tinyforge data convert {shlex.quote(str(path))} --out rows.jsonl "
+                "--persona NAME",
+            )
 
 
 def _once(seen: dict[str, int], example: Example, line: int) -> None:

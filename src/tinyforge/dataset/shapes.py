@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
+from tinyforge.dataset.origin import FIELD as ORIGIN
+from tinyforge.dataset.origin import origin_of
 from tinyforge.records import Example, Message, Role, content_id
 
 Row = Mapping[str, Any]
@@ -172,7 +174,18 @@ def _reply(value: Any, field: str) -> tuple[Message, ...]:
 
 
 def _listed(field: str) -> Callable[[Row], Example]:
-    return lambda row: Example("", _conversation(_with_system(row, _messages(row[field], field))))
+    return lambda row: Example(
+        "", _conversation(_with_system(row, _messages(row[field], field))), metadata=_origin(row)
+    )
+
+
+def _origin(row: Row) -> dict[str, Any]:
+    """Where a row made of a chat comes from, as ``tinyforge data convert`` notes it."""
+    try:
+        origin = origin_of(row)
+    except ValueError as error:
+        raise RowError(str(error)) from error
+    return {ORIGIN: origin.to_json()} if origin else {}
 
 
 def _pair(question: str, answer: str) -> Callable[[Row], Example]:
@@ -219,7 +232,7 @@ def _labelled(field: str) -> Callable[[Row], Example]:
 
 
 def _running(row: Row) -> Example:
-    return Example("", (), text=_text(row["text"], "text"))
+    return Example("", (), text=_text(row["text"], "text"), metadata=_origin(row))
 
 
 def _own(row: Row) -> Example:
@@ -240,7 +253,7 @@ _OWN_FIELDS = tuple(Example.__dataclass_fields__)
 SHAPES = (
     Shape("TinyForge example", ("id", "messages", "evidence"), _OWN_FIELDS, _own),
     Shape("chosen/rejected", ("chosen", "rejected"), ("prompt", "system"), _preference),
-    Shape("messages", ("messages",), ("system",), _listed("messages")),
+    Shape("messages", ("messages",), ("system", ORIGIN), _listed("messages")),
     Shape("conversations", ("conversations",), ("system",), _listed("conversations")),
     Shape("instruction/input/output", ("instruction", "output"), ("input", "system"), _alpaca),
     Shape("prompt/completion", ("prompt", "completion"), ("system",), _completion),
@@ -248,6 +261,6 @@ SHAPES = (
     Shape("text/label", ("text", "label"), (), _labelled("text")),
     Shape("input/output", ("input", "output"), ("system",), _pair("input", "output")),
     Shape("input/label", ("input", "label"), (), _labelled("input")),
-    Shape("text", ("text",), (), _running),
+    Shape("text", ("text",), (ORIGIN,), _running),
 )
 """In this order: the first whose fields are all there is taken, so that an Alpaca row with a ``text`` is no text."""

@@ -19,7 +19,8 @@ The report is plain JSON data:
     training     {"steps", "seconds", "best_step" (None: the last), "method", "parameters", "trained",
                   "curve": [{"step", "loss", "dev_loss", "learning_rate", "tokens_per_second"}]}; a curve value may
                  be None where it was not measured; losses are nats per token. "method", "parameters" (all weights of
-                 the model) and "trained" (those that training changed) may be missing
+                 the model), "trained" (those that training changed) and "general" (bits per byte of general
+                 text {"before", "after", "change"}) may be missing
     config       the resolved configuration, nested as config.Config.model_dump() gives it
     machine      {name: value}, shown as it is
     versions     {package: version}

@@ -121,6 +121,9 @@ def _training_facts(training: Report) -> list[tuple[str, object]]:
         pairs.append(("Weights", f"{training['parameters']:,}"))
     if training.get("trained"):
         pairs.append(("Weights trained", f"{training['trained']:,}"))
+    if training.get("general"):
+        before, after, change = (training["general"][name] for name in ("before", "after", "change"))
+        pairs.append(("General text", f"{before:.2f} → {after:.2f} bits per byte ({change:+.1%})"))
     return pairs
 
 

@@ -56,6 +56,11 @@ class TextBuilder:
         self._marks: list[tuple[BlockKind, int, int, int, str, str]] = []
         self._last: BlockKind | None = None
 
+    @property
+    def length(self) -> int:
+        """Characters so far."""
+        return self._length
+
     def _append(self, text: str) -> int:
         start = self._length
         self._pieces.append(text)
@@ -142,18 +147,23 @@ def _labels(header: list[list[str]]) -> list[str]:
 def guess_header_rows(grid: Sequence[Sequence[str]]) -> int:
     """1 where the first row of an unmarked table reads like column names, else 0.
 
-    Names are filled in, different and short, without digits only. Two columns are more often names and values
-    without a header, so there every value below must carry a digit and the name above it none.
+    Two columns are more often names and values without a header, so there every value below must carry a digit and the
+    name above it none.
     """
     if len(grid) < 2:
         return 0
-    names = [clean(cell) for cell in grid[0]]
-    said = names[1:] if len(names) > 2 and not names[0] else names  # the corner above row headers may be blank
-    if len(names) < 2 or len(set(said)) < len(said) or not all(re.search(r"[^\W\d]", name) for name in said):
+    if not names_columns(grid[0]):
         return 0
-    if max(map(len, names)) > 60 or any(name.endswith(":") for name in names):
-        return 0
-    if len(names) > 2:
+    if len(grid[0]) > 2:
         return 1
     values_are_numbers = all(any(map(str.isdigit, row[1])) for row in grid[1:])
-    return int(values_are_numbers and not any(map(str.isdigit, names[1])))
+    return int(values_are_numbers and not any(map(str.isdigit, grid[0][1])))
+
+
+def names_columns(row: Sequence[str]) -> bool:
+    """Whether a row can be the names of columns: two or more, filled in, different and short, each with a letter."""
+    names = [clean(cell) for cell in row]
+    said = names[1:] if len(names) > 2 and not names[0] else names  # the corner above row headers may be blank
+    if len(names) < 2 or len(set(said)) < len(said) or not all(re.search(r"[^\W\d]", name) for name in said):
+        return False
+    return max(map(len, names)) <= 60 and not any(name.endswith(":") for name in names)

@@ -2,51 +2,33 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tinyforge.errors import InputError
 from tinyforge.ingest.builder import TextBuilder, guess_header_rows
-from tinyforge.ingest.docx_text import Styles, W, child_value, local_name, nested_blocks, notes_of, text_of
+from tinyforge.ingest.docx_text import (
+    Styles,
+    W,
+    child_value,
+    dropped_parts,
+    local_name,
+    nested_blocks,
+    notes_of,
+    text_of,
+)
+from tinyforge.ingest.package import check_package, damaged, opening_errors
 from tinyforge.records import Document
-
-_OLE = b"\xd0\xcf\x11\xe0"
-_LARGEST_PART = 256_000_000  # bytes that the main part may unpack to
 
 
 def _open(path: Path) -> Any:
     import docx
-    from lxml import etree
 
-    if not zipfile.is_zipfile(path):
-        with path.open("rb") as handle:
-            old = handle.read(4) == _OLE
-        what = "an old .doc or a password-protected document" if old else "it is not a zip archive"
-        raise InputError(f"{path}: not a .docx file ({what}).", "Save it again as .docx, without a password.")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            sizes = {entry.filename: entry.file_size for entry in archive.infolist()}
-    except (zipfile.BadZipFile, NotImplementedError) as error:
-        raise _damaged(path, error) from error
-    if "[Content_Types].xml" not in sizes or not any(name.startswith("word/document") for name in sizes):
-        raise InputError(
-            f"{path}: a zip archive without word/document.xml, not a .docx document.",
-            "Save it again as .docx from the program that made it.",
-        )
-    if max(sizes.values()) > _LARGEST_PART:
-        raise InputError(f"{path}: unpacks to more than {_LARGEST_PART // 10**6} MB.", "Split the document.")
+    check_package(path, ".docx", "word/document")
     try:
         return docx.Document(str(path))
-    except (zipfile.BadZipFile, zlib.error, KeyError, NotImplementedError, etree.XMLSyntaxError) as error:
-        raise _damaged(path, error) from error
-
-
-def _damaged(path: Path, error: Exception) -> InputError:
-    told = " ".join(str(error).split())
-    return InputError(f"{path}: damaged .docx ({told}).", "Copy it again, or save it again as .docx.")
+    except opening_errors() as error:
+        raise damaged(path, ".docx", error) from error
 
 
 class _Reader:
@@ -147,14 +129,14 @@ def _row(row: Any, above: list[str]) -> tuple[list[str], list[bool]]:
 
 
 def parse(path: Path, source: str) -> Iterator[Document]:
-    """One Document; metadata: ``title`` where the file's properties name one.
+    """One Document; metadata: ``title`` where the file's properties name one, ``dropped`` what was left out.
 
     Raises InputError for a file that is not a zip archive or holds no document.
     """
     document = _open(path)
     reader = _Reader(document)
     reader.read(document.element.body)
-    metadata: dict[str, Any] = {"path": str(path), "format": "docx"}
+    metadata: dict[str, Any] = {"path": str(path), "format": "docx", "dropped": dropped_parts(document)}
     if title := str(document.core_properties.title or "").strip():
         metadata["title"] = title
     yield reader.out.document(source, metadata)

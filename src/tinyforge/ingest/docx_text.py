@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
+
+from tinyforge.ingest.package import read_xml
 
 W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 _HEADING = re.compile(r"heading (\d)$")
@@ -15,6 +18,9 @@ _MATH = "/officeDocument/2006/math}"
 # Formulas on one line: a fraction as (a)/(b), 10^(-4), x_(ij). Without the signs 10 to the -4 would read 10-4.
 _FORMULA = {"num": "", "den": "/", "sup": "^", "sub": "_"}
 _BULLETS = frozenset({"bullet", "none"})
+_BESIDE_TITLE = frozenset({"subtitle", "author", "date"})  # programs base them on the title's style
+_OUTSIDE = {"header": "page header", "footer": "page footer", "comments": "comment"}
+_PICTURE = "{http://schemas.openxmlformats.org/drawingml/2006/picture}pic"
 
 
 def local_name(element: Any) -> str:
@@ -56,15 +62,28 @@ def nested_blocks(paragraph: Any) -> Iterator[Any]:
 
 def notes_of(document: Any) -> dict[tuple[str, str], str]:
     """The texts of footnotes and endnotes by kind and id."""
-    from lxml import etree
-
     notes: dict[tuple[str, str], str] = {}
     for relation in document.part.rels.values():
         kind = relation.reltype.rpartition("/")[2].removesuffix("s")
         if kind in {"footnote", "endnote"}:
-            for note in etree.fromstring(relation.target_part.blob).iterchildren(f"{W}{kind}"):
+            for note in read_xml(relation.target_part.blob).iterchildren(f"{W}{kind}"):
                 notes[kind, note.get(f"{W}id")] = " ".join(text_of(p) for p in note.iter(f"{W}p"))
     return notes
+
+
+def dropped_parts(document: Any) -> dict[str, int]:
+    """What stands outside of the text: page headers and footers with words in them, comments, deletions, pictures."""
+    counts: Counter[str] = Counter()
+    for relation in document.part.rels.values():
+        kind = relation.reltype.rpartition("/")[2]
+        if kind in {"header", "footer", "comments"} and not relation.is_external:
+            root = read_xml(relation.target_part.blob)
+            said = [item for item in (root if kind == "comments" else [root]) if "".join(item.itertext()).strip()]
+            counts[_OUTSIDE[kind]] += len(said)
+    body = document.element.body
+    counts["deleted text"] = sum(1 for _ in body.iter(f"{W}delText"))
+    counts["picture"] = sum(1 for _ in body.iter(_PICTURE))
+    return {reason: count for reason, count in sorted(counts.items()) if count}
 
 
 class Styles:
@@ -87,6 +106,8 @@ class Styles:
             name = child_value(self._styles[name], "basedOn")
 
     def _style_level(self, name: str | None) -> int | None:
+        if name in self._styles and str(child_value(self._styles[name], "name")).lower() in _BESIDE_TITLE:
+            return None
         for style in self._based_on(name):
             called = str(child_value(style, "name")).lower()
             if called == "title":

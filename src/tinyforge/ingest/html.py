@@ -11,6 +11,7 @@ from bs4 import BeautifulSoup
 from bs4.element import CData, NavigableString, PageElement, Tag
 
 from tinyforge.ingest.builder import TextBuilder, clean, guess_header_rows
+from tinyforge.ingest.html_exports import ExportedPage, exported_page
 from tinyforge.ingest.reading import read_text
 from tinyforge.records import BlockKind, Document
 
@@ -25,9 +26,11 @@ _BLOCKS = frozenset(
     "address article aside body caption center dd details dir div dl dt fieldset figcaption figure footer form header "
     "hgroup hr html legend li main ol optgroup option p section summary tbody td tfoot th thead tr ul".split()
 )
+_XML_DECLARATION = re.compile(r"\A\s*<\?xml[^>]*>")
 _HEADING = re.compile(r"h[1-6]$")
 _HIDDEN_STYLE = re.compile(r"(?:display\s*:\s*none|visibility\s*:\s*hidden)", re.IGNORECASE)
 _PERMALINK = frozenset({"", "#", "¶", "§", "🔗"})
+_DEEPEST = 200  # elements inside of each other; unclosed tags on old pages do pile up
 _MAIN_SHARE = 0.4  # an article with less than this share of the page's text is a teaser, not the page
 
 
@@ -214,11 +217,37 @@ def _content(soup: BeautifulSoup) -> Tag:
     return root
 
 
-def append(fragment: str, out: TextBuilder) -> None:
-    """Append the blocks of a piece of HTML (as found inside Markdown)."""
+def append(fragment: str, out: TextBuilder) -> Counter[str]:
+    """Append the blocks of a piece of HTML (as found inside Markdown); returns what was left out."""
+    return _append(BeautifulSoup(fragment, "lxml"), out)
+
+
+def append_page(page: str, out: TextBuilder) -> Counter[str]:
+    """Append the main content of a whole HTML page (as found inside a book); returns what was left out."""
+    # XHTML says that it is XML, which the parser takes for a mistake.
+    return _append(_content(BeautifulSoup(_XML_DECLARATION.sub("", page), "lxml")), out)
+
+
+def _append(root: Tag, out: TextBuilder) -> Counter[str]:
     reader = _Reader(out)
-    reader.walk(BeautifulSoup(fragment, "lxml"))
+    if flattened := _flatten(root):
+        reader.dropped["nesting"] = flattened
+    reader.walk(root)
     reader.flush()
+    return reader.dropped
+
+
+def _flatten(root: Tag) -> int:
+    """Elements nested deeper than any page needs are replaced by their text; returns how many."""
+    depths = {id(root): 0}
+    too_deep: list[Tag] = []
+    for tag in root.find_all(True):
+        depths[id(tag)] = depth = depths[id(tag.parent)] + 1
+        if depth == _DEEPEST + 1:
+            too_deep.append(tag)
+    for tag in too_deep:
+        tag.replace_with(tag.get_text(" "))
+    return len(too_deep)
 
 
 def _title(soup: BeautifulSoup, root: Tag) -> str:
@@ -231,15 +260,13 @@ def _title(soup: BeautifulSoup, root: Tag) -> str:
 
 
 def parse(path: Path, source: str) -> Iterator[Document]:
-    """One Document; metadata: ``title`` and ``dropped``, how many elements of each sort were left out."""
+    """One Document; metadata: ``title``, ``dropped`` (how many elements of each sort were left out), and for a page
+    that Confluence or Google Docs exported ``export`` and ``breadcrumb``."""
     soup = BeautifulSoup(read_text(path, declared=True), "lxml")
-    root = _content(soup)
-    metadata: dict[str, object] = {"path": str(path), "format": "html"}
-    if title := _title(soup, root):
+    page = exported_page(soup, path) or ExportedPage(_content(soup), {})
+    metadata: dict[str, object] = {"path": str(path), "format": "html", **page.about}
+    if title := page.about.get("title") or _title(soup, page.root):
         metadata["title"] = title
     out = TextBuilder()
-    reader = _Reader(out)
-    reader.walk(root)
-    reader.flush()
-    metadata["dropped"] = dict(sorted(reader.dropped.items()))
+    metadata["dropped"] = dict(sorted((page.dropped + _append(page.root, out)).items()))
     yield out.document(source, metadata)

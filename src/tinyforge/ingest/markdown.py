@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import islice
@@ -25,12 +26,16 @@ _TITLE_LINE = re.compile(r"^title:\s*(.+?)\s*$", re.MULTILINE)
 _MARKUP = re.compile(r"[\\`*_<&!\[~\n]")
 
 
-@lru_cache(maxsize=1)
-def _parser() -> MarkdownIt:
-    # The default limit of 20 drops what lies deeper without a word.
-    parser = MarkdownIt("commonmark", {"maxNesting": 100}).enable(["table", "strikethrough"])
+@lru_cache(maxsize=2)
+def _parser(deepest: int) -> MarkdownIt:
+    parser = MarkdownIt("commonmark", {"maxNesting": deepest}).enable(["table", "strikethrough"])
     parser.core.ruler.disable(["inline", "text_join"])  # inline text is parsed below, only where it has markup
     return parser
+
+
+def _blocks(text: str, env: dict[str, Any]) -> list[Token]:
+    # Blocks deeper than a limit would be dropped without a word. Past Python's own limit the file is refused by name.
+    return _parser(1_000_000).parse(text, env)
 
 
 def front_matter(text: str) -> tuple[dict[str, Any], str]:
@@ -69,7 +74,7 @@ def _inline(content: str, env: dict[str, Any]) -> str:
     if not _MARKUP.search(content):
         return content
     tokens: list[Token] = []
-    parser = _parser()
+    parser = _parser(100)  # inline markup deeper than this stays as it is written
     parser.inline.parse(content, parser, env, tokens)
     return "".join(_plain(tokens))
 
@@ -77,21 +82,22 @@ def _inline(content: str, env: dict[str, Any]) -> str:
 class _Reader:
     """Walks the block tokens once; lists and quotes are what it is inside of."""
 
-    def __init__(self, text: str) -> None:
-        self.out = TextBuilder()
+    def __init__(self, text: str, out: TextBuilder) -> None:
+        self.out = out
+        self.dropped: Counter[str] = Counter()
         self.env: dict[str, Any] = {}
         self.lines = text.split("\n")
-        self.tokens = iter(_parser().parse(text, self.env))
+        self.tokens = iter(_blocks(text, self.env))
         self.lists: list[int | None] = []  # per open list: the number of its next item, None for bullets
         self.marker: str | None = None  # of the item whose text is still to come
         self.quotes = 0
 
-    def read(self) -> TextBuilder:
+    def read(self) -> Counter[str]:
         for token in self.tokens:
             handle = getattr(self, f"_{token.type}", None)
             if handle is not None:
                 handle(token)
-        return self.out
+        return self.dropped
 
     def _heading_open(self, token: Token) -> None:
         text = _inline(next(self.tokens).content, self.env)
@@ -115,9 +121,9 @@ class _Reader:
     _code_block = _fence
 
     def _html_block(self, token: Token) -> None:
-        from tinyforge.ingest.html import append
+        from tinyforge.ingest import html
 
-        append(token.content, self.out)
+        self.dropped += html.append(token.content, self.out)
 
     def _bullet_list_open(self, _: Token) -> None:
         self.lists.append(None)
@@ -186,4 +192,11 @@ def from_text(text: str, source: str, metadata: dict[str, Any]) -> Document:
         metadata["front_matter"] = [str(key) for key in fields]
     if isinstance(fields.get("title"), str | int | float) and str(fields["title"]).strip():
         metadata["title"] = str(fields["title"]).strip().strip("\"'")
-    return _Reader(body).read().document(source, metadata)
+    out = TextBuilder()
+    metadata["dropped"] = dict(sorted(append(body, out).items()))
+    return out.document(source, metadata)
+
+
+def append(text: str, out: TextBuilder) -> Counter[str]:
+    """Append the blocks of a piece of Markdown (as found inside a notebook); returns what was left out."""
+    return _Reader(text, out).read()

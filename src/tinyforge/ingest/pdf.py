@@ -218,8 +218,8 @@ def _page_starts(starts: dict[int, int], pages: int, length: int) -> list[int]:
 
 
 def parse(path: Path, source: str) -> Iterator[Document]:
-    """One Document; metadata: ``pages``, ``page_starts`` (offsets into the text), ``dropped_lines`` (repeated page
-    headers and footers), ``pages_without_text`` (from 1), ``title`` where the file names one.
+    """One Document; metadata: ``pages``, ``page_starts`` (offsets into the text), ``dropped`` (lines of repeated
+    page headers and footers, pages without text), ``pages_without_text`` (from 1), ``title`` where the file names one.
 
     Raises InputError for a damaged, truncated, encrypted or scanned file.
     """
@@ -237,8 +237,10 @@ def parse(path: Path, source: str) -> Iterator[Document]:
     writer.write([line for page in pages for line in page])
     document = writer.out.document(source, {"path": str(path), "format": "pdf", "pages": count})
     document.metadata["page_starts"] = _page_starts(writer.starts, count, len(document.text))
-    document.metadata["dropped_lines"] = dropped
-    document.metadata["pages_without_text"] = [number + 1 for number, page in enumerate(read) if not page]
+    empty = [number + 1 for number, page in enumerate(read) if not page]
+    document.metadata["pages_without_text"] = empty
+    counts = {"repeated page header or footer": dropped, "page without text": len(empty)}
+    document.metadata["dropped"] = {reason: count for reason, count in counts.items() if count}
     if title.lower() not in _PLACEHOLDER_TITLES:
         document.metadata["title"] = title
     yield document

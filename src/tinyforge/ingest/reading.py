@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import codecs
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from tinyforge.errors import InputError
 
 _BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
-_CHARSET = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?([\w.:-]{1,40})""", re.IGNORECASE)
+_CHARSET = re.compile(rb"""<(?:meta|\?xml)[^>]{0,200}?(?:charset|encoding)\s*=\s*["']?([\w.:-]{1,40})""", re.IGNORECASE)
 
 
 def _line_at(data: bytes, offset: int) -> int:
@@ -64,3 +65,36 @@ def read_text(path: Path, declared: bool = False) -> str:
     if not text.strip():
         raise InputError(f"{path}: holds only white space.", "Write something into it, or take it away.")
     return text
+
+
+def text_lines(path: Path) -> Iterator[str]:
+    r"""The lines of a text file, ``\n`` at their ends, as they are asked for: memory stays flat however long it is.
+
+    Encodings and errors are those of ``read_text``.
+    """
+    with path.open("rb") as handle:
+        head = handle.read(4)
+    encoding = next(("utf-16" if name != "utf-8" else "utf-8-sig" for b, name in _BOMS if head.startswith(b)), "utf-8")
+    try:
+        with path.open(encoding=encoding) as lines:
+            for line in lines:
+                if encoding == "utf-8" and "\0" in line:
+                    break
+                yield line
+            else:
+                return
+    except UnicodeDecodeError:
+        pass
+    read_text(path)  # finds the byte again, and names its place
+
+
+def decode_page(data: bytes) -> str:
+    """The characters of an HTML page in memory: UTF-8, a byte order mark, or what the page declares.
+
+    Raises UnicodeDecodeError where none of these fits.
+    """
+    bom, encoding = next(((b, name) for b, name in _BOMS if data.startswith(b)), (b"", "utf-8"))
+    try:
+        return data[len(bom) :].decode(encoding)
+    except UnicodeDecodeError:
+        return data.decode(_declared(data) or "utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -93,6 +94,15 @@ def _add_chunk(chunk: list[str], neighbour_numbered: bool, out: TextBuilder) -> 
     chunk = [line for line in chunk if not _UNDERLINE.match(line)]  # rules are decoration
     if chunk:
         _add_lines(chunk, out)
+
+
+def add_prose(text: str, out: TextBuilder) -> None:
+    """Append the paragraphs and lists of a text without headings of its own (a docstring, a comment)."""
+    first, _, rest = text.partition("\n")
+    for chunk in _chunks(f"{first.strip()}\n{textwrap.dedent(rest)}"):
+        lines = [line for line in chunk if not _UNDERLINE.match(line)]
+        if lines:
+            _add_lines(lines, out)
 
 
 def parse(path: Path, source: str) -> Iterator[Document]:

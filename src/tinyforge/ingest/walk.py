@@ -5,11 +5,19 @@ from __future__ import annotations
 import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
 from tinyforge.errors import InputError
+from tinyforge.ingest.sniff import format_of
+from tinyforge.ingest.unpack import ARCHIVES, suffix_of
+
+_HIDDEN = "hidden (its name starts with a dot)."
+_NAME_IT = "Name it as a source of its own to read it."
+_TOOL_FOLDERS = frozenset({"node_modules", "bower_components", "__pycache__", "site-packages", "__MACOSX"})
 
 
 @dataclass(frozen=True)
@@ -23,11 +31,20 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Found:
-    """A file to read; ``root`` is the folder it was found in, ``name`` what citations call it."""
+    """A file to read; ``root`` is the folder it was found in, ``name`` what citations call it.
+
+    ``at`` is where a person finds it: the path, or for an unpacked or fetched copy its place in the archive or on the
+    web. ``about`` is metadata that its document gets besides the parser's.
+    """
 
     path: Path
     root: Path
     name: str
+    at: str = ""
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "at", self.at or str(self.path))
 
 
 def find_files(sources: list[str], formats: Mapping[str, str]) -> tuple[list[Found], list[Skipped]]:
@@ -38,7 +55,7 @@ def find_files(sources: list[str], formats: Mapping[str, str]) -> tuple[list[Fou
     if not sources:
         raise InputError("no source given.", "Name at least one file or folder.")
     paths = [_existing(source) for source in sources]
-    suffixes = sorted({*formats, *(point.name for point in entry_points(group="tinyforge.ingest"))})
+    suffixes = known_suffixes(formats)
     found: list[Found] = []
     skipped: list[Skipped] = []
     for path in paths:
@@ -49,6 +66,21 @@ def find_files(sources: list[str], formats: Mapping[str, str]) -> tuple[list[Fou
         else:
             found.append(Found(path, path.parent, path.name))
     return _named(_once(found, skipped)), skipped
+
+
+def known_suffixes(formats: Mapping[str, str]) -> list[str]:
+    """The extensions that a parser is there for, our own and those of plug-ins."""
+    return sorted({*formats, *_plugin_suffixes()})
+
+
+@lru_cache(maxsize=1)
+def _plugin_suffixes() -> tuple[str, ...]:
+    return tuple(point.name for point in entry_points(group="tinyforge.ingest"))  # reads every package's metadata
+
+
+def supported(suffixes: Iterable[str]) -> str:
+    """What can be read, to say beside what cannot."""
+    return f"Supported: {' '.join(suffixes)} and the archives {' '.join(ARCHIVES)}."
 
 
 def _existing(source: str) -> Path:
@@ -78,12 +110,19 @@ def _add_folder(folder: Path, suffixes: list[str], found: list[Found], skipped: 
 def _walk(folder: Path, root: Path, passed: list[Skipped]) -> Iterator[Path]:
     """Entries below a folder that are no folders, sorted by name; links are followed to files inside only."""
     try:
-        entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+        entries = sorted(folder.iterdir())
     except OSError as error:
         fix = f'Allow reading it: chmod u+rx "{folder}"'
         passed.append(Skipped(str(folder), f"the folder cannot be opened ({error.strerror}).", fix))
         return
+    # site-packages and the like, which are not what a person means by a folder of documents, unless they name it
+    if folder.resolve() != root and (folder.name in _TOOL_FOLDERS or any(e.name == "pyvenv.cfg" for e in entries)):
+        passed.append(Skipped(str(folder), "a folder that a tool filled, not a person.", _NAME_IT))
+        return
     for entry in entries:
+        if entry.name.startswith("."):
+            passed.append(Skipped(str(entry), _HIDDEN, _NAME_IT))
+            continue
         if entry.is_symlink():
             problem = _bad_link(entry, root)
             if problem is not None:
@@ -113,21 +152,23 @@ def _unreadable_kind(path: Path, suffixes: list[str]) -> Skipped | None:
             return Skipped(str(path), "not a regular file.", "Give files and folders.")
     except OSError as error:
         return Skipped(str(path), f"cannot be looked at ({error.strerror}).", "Check the permissions of its folder.")
-    suffix = path.suffix.lower()
-    if suffix in suffixes:
+    if suffix_of(path.name) in ARCHIVES:
         return None
+    if format_of(path, suffixes):
+        return None
+    suffix = path.suffix.lower()
     shown = f"unsupported format {suffix}." if suffix else "no file extension, so the format is unknown."
-    return Skipped(str(path), shown, f"Supported: {' '.join(suffixes)}.")
+    return Skipped(str(path), shown, supported(suffixes))
 
 
 def _no_files(folder: Path, passed: list[Skipped], suffixes: list[str]) -> InputError:
-    supported = f"Supported: {' '.join(suffixes)}."
-    if not passed:
-        return InputError(f"{folder}: the folder is empty (hidden files are not read).", supported)
+    fix = supported(suffixes)
+    if all(skip.reason == _HIDDEN for skip in passed):
+        return InputError(f"{folder}: the folder is empty (hidden files are not read).", fix)
     counts = Counter(skip.reason.rstrip(".") for skip in passed)
     kinds = "; ".join(f"{reason} ({n})" for reason, n in counts.most_common(4))
     entries = "1 entry" if len(passed) == 1 else f"{len(passed)} entries"
-    return InputError(f"{folder}: no supported file among {entries}: {kinds}.", supported)
+    return InputError(f"{folder}: no supported file among {entries}: {kinds}.", fix)
 
 
 def _once(found: Iterable[Found], skipped: list[Skipped]) -> list[Found]:

@@ -104,8 +104,9 @@ class Writer:
         """Ids ``(B, T)`` and mask; no mask when nothing is padded, which keeps the fast causal kernel."""
         width = max(len(row) for row in rows)
         padding = self.tokenizer.pad_token_id or 0
-        ids_BT = torch.tensor([[padding] * (width - len(row)) + row for row in rows])
-        mask_BT = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
+        device = self.model.device
+        ids_BT = torch.tensor([[padding] * (width - len(row)) + row for row in rows], device=device)
+        mask_BT = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=device)
         return ids_BT, None if all(len(row) == width for row in rows) else mask_BT
 
     @torch.inference_mode()
@@ -115,8 +116,8 @@ class Writer:
         A row that has stopped yields padding. Nothing is yielded at the step where the last row stops.
         """
         rows, width = ids_BT.shape
-        running = torch.ones(rows, dtype=torch.bool)
-        stops = torch.tensor(sorted(self._stops), dtype=torch.long)
+        running = torch.ones(rows, dtype=torch.bool, device=ids_BT.device)
+        stops = torch.tensor(sorted(self._stops), dtype=torch.long, device=ids_BT.device)
         extra: dict[str, Any] = {"past_key_values": None}
         if mask_BT is not None:
             positions_BT = (mask_BT.cumsum(1) - 1).clamp(min=0)
@@ -135,5 +136,5 @@ class Writer:
             step_ids = next_B[:, None]
             extra["past_key_values"] = output.past_key_values
             if mask_BT is not None:
-                mask_BT = torch.cat([mask_BT, torch.ones((rows, 1), dtype=mask_BT.dtype)], 1)
+                mask_BT = torch.cat([mask_BT, torch.ones((rows, 1), dtype=mask_BT.dtype, device=mask_BT.device)], 1)
                 extra.update(attention_mask=mask_BT, position_ids=extra["position_ids"][:, -1:] + 1)

@@ -23,7 +23,8 @@ def embed_all(model: Any, rows: Sequence[list[int]], padding: int) -> Tensor:
     """Unit vectors of token rows, (n, D) in float32, in their order; rows of similar length are read together."""
     found: dict[int, Tensor] = {}
     for batch in plan_epoch([len(row) for row in rows], BATCH_TOKENS, 0, 0):
-        vectors = embed(model, *padded([rows[int(i)] for i in batch], padding))
+        ids_BT, mask_BT = padded([rows[int(i)] for i in batch], padding)
+        vectors = embed(model, ids_BT.to(model.device), mask_BT.to(model.device)).cpu()
         found.update(zip(map(int, batch), vectors, strict=True))
     return torch.stack([found[index] for index in range(len(rows))])
 

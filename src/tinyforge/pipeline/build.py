@@ -13,12 +13,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tinyforge import __version__
 from tinyforge.config import Config
 from tinyforge.errors import TinyForgeError
+from tinyforge.pipeline.documents import documents_stage
+from tinyforge.pipeline.replay import replay_inputs
 from tinyforge.pipeline.stages import Job
 from tinyforge.records import Document, Example, Span
-from tinyforge.run import Run, hash_file, read_json, read_jsonl, write_json, write_jsonl
+from tinyforge.run import Run, read_json, read_jsonl, write_json, write_jsonl
 
 if TYPE_CHECKING:
     from tinyforge.models.resolve import Base
@@ -43,18 +44,18 @@ def build(sources: Sequence[str | Path], out: str | Path, config: Config, watch:
     ``command`` is what the person typed, for the report. Raises InputError for sources, base or folder that cannot be
     used; whatever stage was finished before stays and is not repeated.
     """
-    from tinyforge.ingest import FORMATS
-    from tinyforge.ingest.walk import find_files
+    from tinyforge.ingest import fingerprint
     from tinyforge.models.resolve import resolve
+    from tinyforge.train.distributed import join
 
-    files, _ = find_files([str(source) for source in sources], FORMATS)  # refuses before anything is written
+    inputs = fingerprint(sources, config.ingest)  # refuses before anything is written
+    world = join(config.train)
     base = resolve(config.base)
-    run = Run.create(out, "build")
+    run = Run.create(out, "build", continues=("ingest",))
     with run.lock():
         write_json(run.path("config.json"), config.model_dump())
-        job = Job(run, watch.say)
-        inputs = [[str(f.name), _fingerprint(f.path)] for f in files]
-        documents_key = _documents_stage(job, sources, inputs, config, watch)
+        job = Job(run, watch.say, world=world)
+        documents_key = str(documents_stage(job, sources, inputs, config)["key"])
         examples_key = _examples_stage(job, documents_key, config)
         index_key = _index_stage(job, documents_key, config)
         dataset_key = _dataset_stage(job, [examples_key, index_key], base, config)
@@ -64,36 +65,6 @@ def build(sources: Sequence[str | Path], out: str | Path, config: Config, watch:
         if not job.seconds:
             watch.say("", "nothing changed since the last build; everything was reused")
         return report
-
-
-def _fingerprint(path: Path) -> str:
-    try:
-        return hash_file(path)
-    except OSError as error:  # ingest reports it; here it only has to differ from a readable file
-        return f"unreadable: {error.errno}"
-
-
-def _documents_stage(
-    job: Job, sources: Sequence[str | Path], files: list[list[str]], config: Config, watch: Watch
-) -> str:
-    from tinyforge.ingest import read_sources
-
-    def work(key: str) -> dict[str, Any]:
-        found = read_sources(sources, config.ingest, lambda name, outcome: watch.say("documents", f"{name}: {outcome}"))
-        write_jsonl(job.run.path("documents.jsonl"), (d.to_json() for d in found.documents))
-        characters = sum(len(d.text) for d in found.documents)
-        watch.say("documents", f"{len(found.documents)} read ({characters:,} characters), {len(found.skipped)} skipped")
-        return {
-            "key": key,
-            "documents": len(found.documents),
-            "characters": characters,
-            "skipped": [{"source": s.path, "reason": f"{s.reason} {s.fix}".strip()} for s in found.skipped],
-        }
-
-    summary = job.stage("documents", [__version__, files, config.ingest.model_dump()], work)
-    for skipped in summary["skipped"] if "documents" in job.reused else ():
-        watch.say("documents", f"{skipped['source']}: skipped: {skipped['reason']}")
-    return str(summary["key"])
 
 
 def _documents(run: Run) -> list[Document]:
@@ -222,16 +193,17 @@ def _reading(
 def _train_stage(job: Job, dataset_key: str, base: Base, config: Config, watch: Watch) -> str:
     from tinyforge.pipeline.tune import tune
 
-    settings = config.train.model_dump(exclude={"checkpoint_seconds"})
-    inputs = [dataset_key, base.hash, settings, config.dataset.max_length, config.seed]
+    settings = config.train.decisive()
+    inputs = [dataset_key, base.hash, settings, config.dataset.max_length, config.seed, replay_inputs(config.train)]
 
     def work(key: str) -> dict[str, Any]:
         train, dev = _examples(job.run, "train"), _examples(job.run, "dev")
         return {"key": key, **tune(job, key, base, train, dev, config, watch.on_status)}
 
-    trained = job.stage("train", inputs, work)
+    trained = job.stage("train", inputs, work, together=True)
     # Only now: a kill just before the stage is recorded must find something to continue from.
-    shutil.rmtree(job.run.path("checkpoints"), ignore_errors=True)
+    if job.world.first:
+        shutil.rmtree(job.run.path("checkpoints"), ignore_errors=True)
     return str(trained["key"])
 
 

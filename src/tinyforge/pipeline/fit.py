@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tinyforge.config import TrainConfig
+from tinyforge.errors import TrainingError
+from tinyforge.pipeline.fits import Around, state
 from tinyforge.pipeline.stages import Job
 from tinyforge.run import Run, hash_json
 
@@ -31,37 +33,51 @@ def fit(
     machine: tuple[str, int],
     on_status: Callable[[Status], None],
     on_measure: Callable[[int], None] = lambda step: None,
+    around: Around | None = None,
 ) -> Result:
     """Train to the end, continuing from ``folder`` when it holds checkpoints of the same ``key`` and ``machine``.
 
-    ``machine`` is the precision and the number of threads: other ones would round differently.
+    ``machine`` is the precision and the number of threads: other ones would round differently. A divergence is also
+    written to the run's events.
+
+    Its plan is stated first; raises InputError when it does not fit the machine. ``around`` is what the plan needs to
+    know besides the training itself.
     """
+    from tinyforge.train.device import device_of
     from tinyforge.train.loop import Training
+    from tinyforge.train.trackers import tracking
 
-    training = Training(
-        model=model,
-        objective=objective,
-        rows=rows,
-        dev=dev if dev is not None and len(dev) else None,
-        config=settings,
-        learning_rate=learning_rate,
-        folder=folder,
-        key=hash_json([key, *machine]),
-        seed=seed,
-        on_status=_reporting(job.run, settings, on_status),
-        on_note=lambda note: job.say(stage, note),
-        on_measure=on_measure,
-    )
-    return training.run()
+    key = hash_json([key, *machine, device_of(model).type])
+    names = settings.trackers if job.world.first else []
+    with tracking(names, job.run.path("trackers"), key, settings.model_dump()) as track:
+        training = Training(
+            model=model,
+            objective=objective,
+            rows=rows,
+            dev=dev if dev is not None and len(dev) else None,
+            config=settings,
+            learning_rate=learning_rate,
+            folder=folder,
+            key=key,
+            seed=seed,
+            on_status=_reporting(job.run, track, on_status) if job.world.first else lambda status: None,
+            on_note=lambda note: job.say(stage, note),
+            on_measure=on_measure,
+            world=job.world,
+        )
+        state(job, stage, training, around or Around())
+        try:
+            return training.run()
+        except TrainingError as error:
+            if job.world.first:
+                job.run.event("diverged", stage=stage, cause=error.message, fix=error.fix)
+            raise
 
 
-def _reporting(run: Run, settings: TrainConfig, on_status: Callable[[Status], None]) -> Callable[[Status], None]:
+def _reporting(
+    run: Run, track: Callable[[Status], None], on_status: Callable[[Status], None]
+) -> Callable[[Status], None]:
     """``on_status`` that also writes each step to the run's events and to the trackers."""
-    track: Callable[[Status], None] = lambda status: None  # noqa: E731
-    if settings.trackers:
-        from tinyforge.train.trackers import open_trackers
-
-        track = open_trackers(settings.trackers, run.path("trackers"), settings.model_dump())
 
     def report(status: Status) -> None:
         run.event("step", **_rounded(asdict(status)))

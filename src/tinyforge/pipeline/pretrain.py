@@ -36,10 +36,13 @@ def pretrain(
 
     The result is ``out/model``: a folder that ``AutoModelForCausalLM.from_pretrained`` loads with no custom code.
     """
+    from tinyforge.train.distributed import join
+
+    world = join(config.train)
     run = Run.create(out, "pretrain")
     with run.lock():
         write_json(run.path("config.json"), config.model_dump())
-        job = Job(run, say)
+        job = Job(run, say, world=world)
         corpus = _corpus_stage(job, sources, config)
         tokens = _token_stage(job, corpus, config)
         trained = _train_stage(job, tokens, config, on_status)
@@ -49,7 +52,8 @@ def pretrain(
         return trained
 
 
-def _corpus_key(sources: Sequence[str | Path]) -> list[list[str]]:
+def corpus_key(sources: Sequence[str | Path]) -> list[list[str]]:
+    """Names with the hash of each file, or the revision of each hub dataset. Raises InputError for a missing one."""
     from tinyforge.dataset.corpus import HUB, hub_revision
 
     files = []
@@ -76,7 +80,7 @@ def _corpus_stage(job: Job, sources: Sequence[str | Path], config: Config) -> di
         return {"key": key, **report.to_json()}
 
     settings = config.pretrain
-    inputs = [_corpus_key(sources), settings.near_duplicate, settings.hub_characters, config.seed]
+    inputs = [corpus_key(sources), settings.near_duplicate, settings.hub_characters, config.seed]
     return job.stage("corpus", inputs, work)
 
 
@@ -158,9 +162,9 @@ def _token_stage(job: Job, corpus: dict[str, Any], config: Config) -> dict[str, 
 def _train_stage(job: Job, tokens: dict[str, Any], config: Config, on_status: Callable[[Any], None]) -> dict[str, Any]:
     later = {name for name in type(config.pretrain).model_fields if name.startswith("reading_")}
     shape = config.pretrain.model_dump(exclude={"tokens", "near_duplicate", "hub_characters", *later})
-    training = config.train.model_dump(exclude={"checkpoint_seconds"})
+    training = config.train.decisive()
     inputs = [tokens["key"], shape, config.pretrain.tokens, training, config.seed]
-    return job.stage("train", inputs, lambda key: _train(job, key, config, on_status))
+    return job.stage("train", inputs, lambda key: _train(job, key, config, on_status), together=True)
 
 
 def _train(job: Job, key: str, config: Config, on_status: Callable[[Any], None]) -> dict[str, Any]:
@@ -173,11 +177,12 @@ def _train(job: Job, key: str, config: Config, on_status: Callable[[Any], None])
     from tinyforge.pipeline.fit import fit
     from tinyforge.plugins import load
     from tinyforge.train import OBJECTIVES
+    from tinyforge.train.device import choose_device
 
-    threads = set_threads(config.train.threads)
-    precision = settle_precision(job.run.folder, config.train.precision)
+    threads, device = set_threads(config.train.threads), choose_device(config.train.device)
+    precision = job.world.share(settle_precision(job.run.folder, config.train.precision, device.type))
     tokenizer = AutoTokenizer.from_pretrained(job.run.path("tokenizer"))
-    model = create_model(config.pretrain, tokenizer, config.seed).to(torch_dtype(precision))
+    model = create_model(config.pretrain, tokenizer, config.seed).to(device, torch_dtype(precision))
     rows = TokenStore(job.run.path("tokens", "train"), config.pretrain.sequence)
     dev = TokenStore(job.run.path("tokens", "validation"), config.pretrain.sequence)
     settings = config.train
@@ -228,9 +233,11 @@ def _sampler(job: Job, model: Any, tokenizer: Any, dev: Any) -> Callable[[int], 
     import torch
 
     longest = max(range(len(dev)), key=lambda i: int(dev.lengths[i]))
-    opening = torch.tensor([dev[longest].ids[:SAMPLE_PROMPT]])
+    opening = torch.tensor([dev[longest].ids[:SAMPLE_PROMPT]], device=model.device)
 
     def sample(step: int) -> None:
+        if not job.world.first:
+            return
         with torch.inference_mode():
             ids = model.generate(opening, attention_mask=torch.ones_like(opening), max_new_tokens=SAMPLE_TOKENS)
         prompt = tokenizer.decode(opening[0], skip_special_tokens=True)

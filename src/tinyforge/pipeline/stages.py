@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tinyforge.run import Run, hash_json
+from tinyforge.train.distributed import ALONE, World
 
 
 @dataclass
@@ -18,20 +19,25 @@ class Job:
     say: Callable[[str, str], None]
     reused: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    world: World = ALONE
 
-    def stage(self, name: str, inputs: Any, work: Callable[[str], dict[str, Any]]) -> dict[str, Any]:
+    def stage(
+        self, name: str, inputs: Any, work: Callable[[str], dict[str, Any]], together: bool = False
+    ) -> dict[str, Any]:
         """The summary of stage ``name`` for these inputs, running ``work(key)`` only when it is not there yet.
 
-        ``inputs`` must hold everything the result depends on, as JSON; a stage that was killed runs again.
+        ``inputs`` must hold everything the result depends on, as JSON; a stage that was killed runs again. Of several
+        worker processes the first does it alone, or, for a training, all do it ``together``.
         """
         key = hash_json([name, inputs])
-        found = self.run.finished(name, key)
+        found = self.world.on_first(lambda: self.run.finished(name, key))
         if found is not None:
             self.reused.append(name)
             return found
         self.say(name, "")
+        self.world.on_first(lambda: self.run.forget(name))
         began = time.perf_counter()
-        summary = work(key)
+        summary = self.world.share(work(key)) if together else self.world.on_first(lambda: work(key))
         self.seconds[name] = time.perf_counter() - began
         self.run.finish(name, key, summary, self.seconds[name])
         return summary

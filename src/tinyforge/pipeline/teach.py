@@ -217,9 +217,10 @@ def _questions(pages: Iterable[Page], rng: random.Random) -> list[Example]:
 def teach(job: Job, parents: list[str], config: Config, on_status: Callable[[Status], None]) -> dict[str, Any]:
     """Stage ``reading``: train ``pretrained/`` further on the lessons and on running text; writes ``model/``."""
     settings = config.pretrain
-    train = config.train.model_dump(exclude={"checkpoint_seconds"})
+    train = config.train.decisive()
     reading = {n: getattr(settings, n) for n in type(settings).model_fields if n.startswith("reading_")}
-    return job.stage("reading", [parents, reading, train, config.seed], lambda key: _teach(job, key, config, on_status))
+    inputs = [parents, reading, train, config.seed]
+    return job.stage("reading", inputs, lambda key: _teach(job, key, config, on_status), together=True)
 
 
 def _teach(job: Job, key: str, config: Config, on_status: Callable[[Status], None]) -> dict[str, Any]:
@@ -230,12 +231,14 @@ def _teach(job: Job, key: str, config: Config, on_status: Callable[[Status], Non
     from tinyforge.pipeline.fit import fit
     from tinyforge.plugins import load
     from tinyforge.train import OBJECTIVES
+    from tinyforge.train.device import choose_device
     from tinyforge.train.loop import EncodedRows
 
-    threads, precision = set_threads(config.train.threads), settle_precision(job.run.folder, config.train.precision)
+    threads, device = set_threads(config.train.threads), choose_device(config.train.device)
+    precision = job.world.share(settle_precision(job.run.folder, config.train.precision, device.type))
     folder = job.run.path("pretrained")
     tokenizer = load_tokenizer(folder)
-    model: Any = load_model(folder, precision)
+    model: Any = load_model(folder, precision).to(device)
     rows, dev = EncodedRows(_rows(job, "train", tokenizer, config)), EncodedRows(_rows(job, "dev", tokenizer, config))
     changes = {
         "schedule": "wsd",

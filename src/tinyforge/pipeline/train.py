@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 from tinyforge import __version__
 from tinyforge.config import Config
 from tinyforge.errors import InputError
+from tinyforge.pipeline.replay import replay_inputs
 from tinyforge.pipeline.stages import Job
 from tinyforge.pipeline.tune import tune
 from tinyforge.records import Example
 from tinyforge.run import Run, hash_file, read_jsonl, write_json, write_jsonl
 
 if TYPE_CHECKING:
+    from tinyforge.dataset.rows import RowSet
     from tinyforge.models.resolve import Base
     from tinyforge.train.loop import Status
 
@@ -28,22 +30,27 @@ def train(
     config: Config,
     say: Callable[[str, str], None] = lambda stage, note: None,
     on_status: Callable[[Status], None] = lambda status: None,
+    auto: bool = False,
 ) -> dict[str, Any]:
     """Train ``config.base`` on the rows of ``data`` into the run folder ``out``; returns the summary (also train.json).
+
+    With ``auto`` the options that suit this machine are chosen first (see ``pipeline.auto``).
 
     Raises InputError for rows, a base or a folder that cannot be used; a finished stage is not repeated.
     """
     from tinyforge.models.resolve import resolve
+    from tinyforge.train.distributed import join
 
-    source = Path(data)
-    if not source.exists():
-        raise InputError(f"{source}: no such file or folder.", "Give training data, such as a .jsonl file.")
+    source = existing(data)
+    world = join(config.train)
     base = resolve(config.base)
     run = Run.create(out, "train")
     with run.lock():
-        write_json(run.path("config.json"), config.model_dump())
-        job = Job(run, say)
-        rows = _data_stage(job, source, base, config)
+        world.on_first(lambda: write_json(run.path("config.json"), _kept_config(run, config)))
+        job = Job(run, say, world=world)
+        rows = read_stage(job, source, base, config)
+        if auto:
+            config = _auto(job, rows, base, config)
         summary = {**_train_stage(job, rows, base, config, on_status), "data": rows}
         write_json(run.path("train.json"), summary)
         if not job.seconds:
@@ -51,22 +58,61 @@ def train(
         return summary
 
 
-def _fingerprint(source: Path) -> list[list[str]]:
+def existing(data: str | Path) -> Path:
+    """Raises InputError when there is nothing."""
+    source = Path(data)
+    if not source.exists():
+        raise InputError(f"{source}: no such file or folder.", "Give training data, such as a .jsonl file.")
+    return source
+
+
+def _kept_config(run: Run, config: Config) -> dict[str, Any]:
+    """The configuration as the run keeps it: the persona under the stand-in that the rows have for them."""
+    from tinyforge.ingest.pseudonyms import Pseudonyms
+
+    kept = config.model_dump()
+    if config.chats.persona and not config.chats.keep_pii:
+        pseudonyms = Pseudonyms(run.folder)
+        kept["chats"]["persona"] = pseudonyms.person([config.chats.persona])
+        pseudonyms.save()
+    return kept
+
+
+def _read(source: Path, run: Run, config: Config) -> RowSet:
+    """Rows, or a chat's conversations where it is said whose turns to learn; stand-ins are kept in the run."""
+    from tinyforge.dataset.rows import read_rows
+
+    if not config.chats.persona:
+        return read_rows(source)
+    from tinyforge.dataset.convert import read_any
+    from tinyforge.ingest.pseudonyms import Pseudonyms
+
+    pseudonyms = Pseudonyms(run.folder)
+    found = read_any([source], config.chats, pseudonyms)
+    if not config.chats.keep_pii:
+        pseudonyms.save()
+    return found
+
+
+def fingerprint(source: Path) -> list[list[str]]:
+    """Names and hashes of the files that hold the data."""
     files = sorted(p for p in source.rglob("*") if p.is_file()) if source.is_dir() else [source]
     return [[str(path.relative_to(source)), hash_file(path)] for path in files]
 
 
-def _data_stage(job: Job, source: Path, base: Base, config: Config) -> dict[str, Any]:
-    """Stage ``data``: the rows read, judged and split into dataset/{train,dev}.jsonl."""
+def read_stage(job: Job, source: Path, base: Base, config: Config) -> dict[str, Any]:
+    """Stage ``data``: the rows read, judged and split into dataset/{train,dev}.jsonl.
+
+    Raises InputError when there are none.
+    """
     from transformers import AutoConfig
 
     from tinyforge.dataset.holdout import hold_out
-    from tinyforge.dataset.rows import read_rows
     from tinyforge.models.family import family
     from tinyforge.train.choose import choose_objective
 
     def work(key: str) -> dict[str, Any]:
-        found = read_rows(source)
+        found = _read(source, job.run, config)
         wanted = config.train.objective
         if wanted == "auto":
             kind = family(AutoConfig.from_pretrained(base.folder, trust_remote_code=config.trust_remote_code))
@@ -87,24 +133,37 @@ def _data_stage(job: Job, source: Path, base: Base, config: Config) -> dict[str,
         job.say("data", f"objective {wanted}: {why}")
         return {**found.to_json(), "key": key, "objective": wanted, "why": why, "note": sides.note}
 
-    inputs = [__version__, _fingerprint(source), base.hash, config.train.objective]
-    return job.stage("data", [*inputs, config.dataset.validation_split, config.seed], work)
+    inputs = [__version__, fingerprint(source), base.hash, config.train.objective]
+    chats = config.chats.model_dump() if config.chats.persona else {}
+    return job.stage("data", [*inputs, config.dataset.validation_split, config.seed, chats], work)
 
 
 def _train_stage(
     job: Job, rows: dict[str, Any], base: Base, config: Config, on_status: Callable[[Status], None]
 ) -> dict[str, Any]:
-    settings = config.train.model_dump(exclude={"checkpoint_seconds"})
-    inputs = [rows["key"], base.hash, settings, config.dataset.max_length, config.seed]
+    settings = config.train.decisive()
+    inputs = [rows["key"], base.hash, settings, config.dataset.max_length, config.seed, replay_inputs(config.train)]
 
     def work(key: str) -> dict[str, Any]:
-        train_rows, dev_rows = (_examples(job.run, name) for name in SETS)
+        train_rows, dev_rows = (examples_of(job.run, name) for name in SETS)
         return {"key": key, **tune(job, key, base, train_rows, dev_rows, config, on_status, rows["objective"])}
 
-    trained = job.stage("train", inputs, work)
-    shutil.rmtree(job.run.path("checkpoints"), ignore_errors=True)
+    trained = job.stage("train", inputs, work, together=True)
+    if job.world.first:
+        shutil.rmtree(job.run.path("checkpoints"), ignore_errors=True)
     return trained
 
 
-def _examples(run: Run, name: str) -> list[Example]:
+def _auto(job: Job, rows: dict[str, Any], base: Base, config: Config) -> Config:
+    from tinyforge.pipeline.auto import settle_auto
+
+    sides = examples_of(job.run, "train"), examples_of(job.run, "dev")
+    picked = settle_auto(job, base, sides, config, rows["objective"])
+    for line in picked.lines():
+        job.say("train", line)
+    return picked.apply(config)
+
+
+def examples_of(run: Run, name: str) -> list[Example]:
+    """The rows of a side, ``train`` or ``dev``."""
     return [Example.from_json(row) for row in read_jsonl(run.path("dataset", f"{name}.jsonl"))]

@@ -54,6 +54,10 @@ class Work:
         pairs = sum(len(row.ids) ** 2 for row in rows)
         return self.per_token * tokens + self.per_target * targets + self.per_pair * pairs
 
+    def padded(self, rows: Any, width: Any) -> Any:
+        """Operations of batches by their numbers of rows and padded widths (arrays or numbers), the head left out."""
+        return self.per_token * rows * width + self.per_pair * rows * width**2
+
 
 def _output(model: nn.Module) -> Any:
     find = getattr(model, "get_output_embeddings", None)

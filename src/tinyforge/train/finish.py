@@ -15,6 +15,7 @@ from tinyforge.dataset.pairs import output_text
 from tinyforge.models.calibrate import Calibration, calibrate
 from tinyforge.models.responses import BATCH_TOKENS, store_responses
 from tinyforge.records import Example
+from tinyforge.train.device import device_of, place
 from tinyforge.train.loop import Rows
 
 
@@ -43,9 +44,9 @@ def calibrate_on(model: Any, objective: Any, rows: Rows | None) -> Calibration:
     classes: list[Tensor] = []
     for indices in plan_epoch(rows.lengths, BATCH_TOKENS, 0, 0) if rows is not None else []:
         assert rows is not None
-        batch = objective.collate([rows[int(i)] for i in indices])
-        logits.append(objective.logits(model, batch))
-        classes.append(batch.labels_BT[:, 0])
+        batch = place(objective.collate([rows[int(i)] for i in indices]), device_of(model))
+        logits.append(objective.logits(model, batch).cpu())
+        classes.append(batch.labels_BT[:, 0].cpu())
     if not logits:
         return calibrate(torch.zeros(0, 1), torch.zeros(0, dtype=torch.long))
     return calibrate(torch.cat(logits), torch.cat(classes))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from tinyforge.adapters import virtual_tokens
+from tinyforge.models.attention import Packed
 
 IGNORED = -100
 CHUNK_ELEMENTS = 1 << 24  # N x V logits held at once (64 MB in fp32)
@@ -128,29 +129,32 @@ def _plain_head(model: Any) -> Tensor | None:
     return weight
 
 
-def labelled_states(model: Any, ids_BT: Tensor, places: Tensor) -> tuple[Tensor, Tensor | None]:
+def labelled_states(
+    model: Any, ids_BT: Tensor, places: Tensor, packed: Packed | None = None
+) -> tuple[Tensor, Tensor | None]:
     """What the logits at the N ``places`` (B x (T-1), true where the next token is learned) are made of.
 
     Hidden states (N x D) and the head's matrix (V x D); or the logits (N x V) and None, where a model does more than
     multiply the two: a bias, soft-capping, an adapter on the head or of virtual tokens.
 
     Rows are padded on the right, and no attention mask is passed: under causal attention no real token ever sees the
-    padding behind it, so the fast causal kernel is exact.
+    padding behind it, so the fast causal kernel is exact. Packed rows are told apart by their positions and ``packed``.
     """
+    apart = {} if packed is None else packed.arguments()
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
     weight = None if virtual_tokens(model) else _plain_head(inner)
     if weight is None:
-        logits_BTV = model(input_ids=ids_BT, use_cache=False).logits[:, -ids_BT.shape[1] :]
+        logits_BTV = model(input_ids=ids_BT, use_cache=False, **apart).logits[:, -ids_BT.shape[1] :]
         return logits_BTV[:, :-1][places], None
-    hidden_BTD = inner.get_decoder()(input_ids=ids_BT, use_cache=False).last_hidden_state
+    hidden_BTD = inner.get_decoder()(input_ids=ids_BT, use_cache=False, **apart).last_hidden_state
     return hidden_BTD[:, :-1][places], weight
 
 
-def next_token_loss(model: Any, ids_BT: Tensor, labels_BT: Tensor) -> tuple[Tensor, int]:
+def next_token_loss(model: Any, ids_BT: Tensor, labels_BT: Tensor, packed: Packed | None = None) -> tuple[Tensor, int]:
     """Summed next-token cross-entropy in nats over the labelled positions, and how many there are."""
     targets_BT = labels_BT[:, 1:]
     places = targets_BT != IGNORED
-    states, weight = labelled_states(model, ids_BT, places)
+    states, weight = labelled_states(model, ids_BT, places, packed)
     if weight is None:
         total = torch.nn.functional.cross_entropy(states.float(), targets_BT[places], reduction="sum")
     else:

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from tinyforge.config import TrainConfig
+from tinyforge.train import eight_bit
+
+BETAS, EPS = (0.9, 0.95), 1e-8
+EIGHT_BIT = "adamw8bit"
 
 
 def _is_hidden_matrix(name: str, parameter: Tensor) -> bool:
     return parameter.ndim == 2 and "embed" not in name and "lm_head" not in name
+
+
+def _whole(value: Any) -> Tensor:
+    """The number itself, where the workers hold a part of it each (a DTensor)."""
+    whole: Tensor = value.full_tensor() if hasattr(value, "full_tensor") else value
+    return whole
 
 
 class MasterOptimizer:
@@ -46,7 +57,11 @@ class MasterOptimizer:
             {"params": [self.masters[n] for n in decayed], "weight_decay": config.weight_decay},
             {"params": [self.masters[n] for n in plain], "weight_decay": 0.0},
         ]
-        adamw = torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.95), eps=1e-8)
+        adamw: torch.optim.Optimizer
+        if config.optimizer_bits == 8:
+            adamw = eight_bit.adamw(groups, learning_rate, BETAS, EPS)
+        else:
+            adamw = torch.optim.AdamW(groups, lr=learning_rate, betas=BETAS, eps=EPS)
         self._optimizers.append((adamw, decayed + plain, learning_rate))
 
     def gather(self) -> None:
@@ -62,11 +77,13 @@ class MasterOptimizer:
     def step(self, weight: int, scale: float) -> float:
         """Divide the gathered gradients by ``weight``, clip, update at ``scale`` times the peak rate, write back.
 
-        Returns the norm of the gradient before clipping.
+        Returns the norm of the gradient before clipping. When that is not finite, nothing is updated.
         """
         gradients = [m.grad for m in self.masters.values() if m.grad is not None]
         torch._foreach_div_(gradients, float(weight))
-        norm = float(torch.nn.utils.clip_grad_norm_(list(self.masters.values()), self._max_norm))
+        norm = float(_whole(torch.nn.utils.clip_grad_norm_(list(self.masters.values()), self._max_norm)))
+        if not math.isfinite(norm):
+            return norm
         for optimizer, _, peak in self._optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = peak * scale
@@ -84,10 +101,11 @@ class MasterOptimizer:
         """Every tensor that the next step depends on, by a stable name."""
         found = {f"master.{name}": master for name, master in self.masters.items()}
         for optimizer, names, _ in self._optimizers:
-            kind = type(optimizer).__name__.lower()
             for name in names:
-                state = optimizer.state.get(self.masters[name], {})
-                found.update({f"{kind}.{key}.{name}": value for key, value in state.items()})
+                master = self.masters[name]
+                state = optimizer.state.get(master, {})
+                kept = {key: eight_bit.as_tensor(state[key]) for key in _kept(optimizer, master) if state}
+                found.update({f"{_kind(optimizer)}.{key}.{name}": value for key, value in kept.items()})
         return found
 
     def load(self, tensors: dict[str, Tensor]) -> None:
@@ -96,11 +114,25 @@ class MasterOptimizer:
             for name, master in self.masters.items():
                 master.copy_(tensors[f"master.{name}"])
         for optimizer, names, _ in self._optimizers:
-            kind = type(optimizer).__name__.lower()
-            keys = ("exp_avg", "exp_avg_sq", "step") if kind == "adamw" else ("momentum_buffer",)
             for name in names:
-                if not any(f"{kind}.{key}.{name}" in tensors for key in keys):
+                master = self.masters[name]
+                keys = {key: f"{_kind(optimizer)}.{key}.{name}" for key in _kept(optimizer, master)}
+                if not any(stored in tensors for stored in keys.values()):
                     continue  # it never had a gradient, as an adapter of a module that the objective goes round
-                state: dict[str, Any] = {key: tensors[f"{kind}.{key}.{name}"].clone() for key in keys}
-                optimizer.state[self.masters[name]] = state
+                state: dict[str, Any] = {key: tensors[stored].clone() for key, stored in keys.items()}
+                optimizer.state[master] = (
+                    state if _kind(optimizer) != EIGHT_BIT else eight_bit.restored(optimizer, state)
+                )
         self.write_back()
+
+
+def _kind(optimizer: torch.optim.Optimizer) -> str:
+    return type(optimizer).__name__.lower()
+
+
+def _kept(optimizer: torch.optim.Optimizer, master: Tensor) -> tuple[str, ...]:
+    """The names of the state that an optimizer keeps of a weight."""
+    kind = _kind(optimizer)
+    if kind == EIGHT_BIT:
+        return eight_bit.names(master)
+    return ("exp_avg", "exp_avg_sq", "step") if kind == "adamw" else ("momentum_buffer",)

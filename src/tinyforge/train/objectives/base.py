@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from tinyforge.models.attention import Packed
 from tinyforge.records import Tokens
 from tinyforge.train.loss import IGNORED
 
 
 @dataclass(frozen=True)
 class Batch:
-    """B rows of T tokens, padded on the right. ``labels`` is -100 where nothing is learned."""
+    """B rows of T tokens, padded on the right; or, where ``packed`` says how, all rows end to end in one.
+
+    ``labels`` is -100 where nothing is learned.
+    """
 
     ids_BT: Tensor
     labels_BT: Tensor
+    packed: Packed | None = field(default=None, kw_only=True)
 
 
 class Objective(Protocol):
@@ -51,3 +56,17 @@ def pad_rows(rows: Sequence[Tokens], padding: int) -> Batch:
         ids[index, : len(row.ids)] = torch.tensor(row.ids)
         labels[index, : len(row.labels)] = torch.tensor(row.labels)
     return Batch(ids, labels)
+
+
+@runtime_checkable
+class Packs(Protocol):
+    """An objective whose batches may be packed; ``packing`` is set while the model can take such batches."""
+
+    packing: bool
+
+
+def pack_rows(rows: Sequence[Tokens]) -> Batch:
+    """Rows end to end without padding, each seeing only itself; nothing is learned across a border."""
+    ids = torch.cat([torch.tensor(row.ids, dtype=torch.long) for row in rows])
+    labels = torch.cat([torch.tensor([IGNORED, *row.labels[1:]], dtype=torch.long) for row in rows])
+    return Batch(ids[None], labels[None], packed=Packed.of([len(row.ids) for row in rows]))

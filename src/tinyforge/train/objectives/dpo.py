@@ -86,6 +86,7 @@ class PreferenceOptimization(Pretrain):
     def __init__(self, padding: int, config: TrainConfig | None = None) -> None:
         super().__init__(padding, config)
         self._copy: Any = None
+        self.compares_rows = self.config.preference_loss == "kto"
 
     def encode(self, example: Example, tokenizer: Any) -> Tokens:
         """The better conversation, then the worse. Raises InputError when the example is not a pair."""

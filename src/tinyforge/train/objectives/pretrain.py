@@ -10,10 +10,12 @@ from torch import Tensor
 from tinyforge.config import TrainConfig
 from tinyforge.records import Tokens
 from tinyforge.train.loss import next_token_loss
-from tinyforge.train.objectives.base import Batch, pad_rows
+from tinyforge.train.objectives.base import Batch, pack_rows, pad_rows
 
 
 class Pretrain:
+    packing = False
+
     def __init__(self, padding: int, config: TrainConfig | None = None) -> None:
         self.padding, self.config = padding, config or TrainConfig.model_validate({})
 
@@ -23,8 +25,8 @@ class Pretrain:
         return Tokens(ids, ids)
 
     def collate(self, rows: Sequence[Tokens]) -> Batch:
-        return pad_rows(rows, self.padding)
+        return pack_rows(rows) if self.packing else pad_rows(rows, self.padding)
 
     def loss(self, model: Any, batch: Batch) -> tuple[Tensor, int, dict[str, float]]:
-        total, count = next_token_loss(model, batch.ids_BT, batch.labels_BT)
+        total, count = next_token_loss(model, batch.ids_BT, batch.labels_BT, batch.packed)
         return total, count, {}

@@ -28,6 +28,9 @@ class Respond:
     loss of a row depends on its batch by design: 1 x 8 is another (and easier) training than 8 rows at once.
     """
 
+    compares_rows = True
+    """Whether the rows of a micro-batch have to stay together, on one worker."""
+
     def __init__(self, padding: int, config: TrainConfig | None = None) -> None:
         self.padding, self.config = padding, config or TrainConfig.model_validate({})
 

@@ -1,0 +1,293 @@
+"""Training speed and memory on this CPU, beside TRL's SFTTrainer: LoRA on random weights of known shapes.
+
+    python bench/train_cpu.py            every comparison; writes bench/results/train_cpu.json
+    python bench/train_cpu.py --only smollm2-135m/short
+
+Both sides train the same model object (bf16 weights and adapters, or fp32) on the same rows with the loss on the
+completions alone. Each run has a process of its own, the sides take turns, and what is compared are their medians:
+tokens per second counts tokens of rows only, never padding; memory is the process's peak. TRL runs at the fastest of
+the settings in ``TRL_SETTINGS``, found first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+SHAPES: dict[str, dict[str, Any]] = {
+    "smollm2-135m": {
+        "model_type": "llama",
+        "vocab_size": 49152,
+        "hidden_size": 576,
+        "intermediate_size": 1536,
+        "num_hidden_layers": 30,
+        "num_attention_heads": 9,
+        "num_key_value_heads": 3,
+        "rope_theta": 100000.0,
+    },
+    "qwen3-0.6b": {
+        "model_type": "qwen3",
+        "vocab_size": 151936,
+        "hidden_size": 1024,
+        "intermediate_size": 3072,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "rope_theta": 1000000.0,
+    },
+}
+LENGTHS = {"short": ((30, 150), (10, 80)), "long": ((500, 900), (40, 120))}
+"""Tokens of prompt and completion, from and to."""
+BATCH_TOKENS = {"smollm2-135m": 2048, "qwen3-0.6b": 1024}
+WARM_UP = 2  # steps that are not counted: kernels are chosen and memory is first touched
+STEPS = {"smollm2-135m": 5, "qwen3-0.6b": 2}
+ROUNDS = {"smollm2-135m": 3, "qwen3-0.6b": 2}
+TRL_SETTINGS: dict[str, dict[str, Any]] = {
+    "full batch": {"share": 1.0},
+    "half batch": {"share": 0.5},
+    "half batch, autocast": {"share": 0.5, "bf16": True},
+}
+"""With every one: rows grouped by length, no gradient checkpointing. A full batch has about as many tokens as ours."""
+
+
+def make_rows(lengths: str, vocabulary: int, count: int, seed: int = 0) -> list[tuple[list[int], int]]:
+    """``(ids, tokens of the prompt)`` of random content."""
+    import random
+
+    rng = random.Random(seed)
+    rows = []
+    for _ in range(count):
+        prompt, completion = (rng.randint(*span) for span in LENGTHS[lengths])
+        rows.append(([rng.randrange(10, vocabulary) for _ in range(prompt + completion)], prompt))
+    return rows
+
+
+def make_model(shape: str, precision: str) -> Any:
+    """Random weights with fresh LoRA on every linear layer, all in one precision."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from tinyforge import adapters
+    from tinyforge.models.machine import torch_dtype
+
+    settings = dict(SHAPES[shape])
+    config = AutoConfig.for_model(settings.pop("model_type"), **settings, tie_word_embeddings=True)
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch_dtype(precision))
+    return adapters.attach(model, training_config(), seed=0)
+
+
+def usual_rows(shape: str, lengths: str) -> float:
+    """Rows of average length that come to a batch of ours."""
+    return BATCH_TOKENS[shape] / (sum(map(sum, LENGTHS[lengths])) / 2)
+
+
+def training_config(**changes: Any) -> Any:
+    from tinyforge.config import TrainConfig
+
+    settings = {"method": "lora", "schedule": "wsd", "warmup_fraction": 0.0, "decay_fraction": 1e-9}
+    return TrainConfig.model_validate({"weight_decay": 0.0, **settings, **changes})
+
+
+def ours(shape: str, lengths: str, precision: str, steps: int, setting: dict[str, Any]) -> dict[str, Any]:
+    from tinyforge.records import Tokens
+    from tinyforge.train.loop import EncodedRows, Training
+    from tinyforge.train.loss import IGNORED
+    from tinyforge.train.objectives.sft import SupervisedFineTuning
+
+    rows = make_rows(lengths, SHAPES[shape]["vocab_size"], setting["count"])
+    tokens = EncodedRows(Tokens(ids, [IGNORED] * prompt + ids[prompt:]) for ids, prompt in rows)
+    settings = training_config(
+        batch_tokens=BATCH_TOKENS[shape],
+        epochs=1.0,
+        max_steps=steps,
+        checkpoint_seconds=1e9,
+        batch_rows=setting.get("rows", 0),
+        divergence_steps=0,
+    )
+    seen: list[Any] = []
+    with tempfile.TemporaryDirectory() as folder:
+        training = Training(
+            model=make_model(shape, precision),
+            objective=SupervisedFineTuning(0),
+            rows=tokens,
+            dev=None,
+            config=settings,
+            learning_rate=2e-4,
+            folder=Path(folder),
+            key="",
+            seed=0,
+            on_status=lambda status: seen.append((time.perf_counter(), status)),
+        )
+        order = [[int(i) for i in training._plan[n]] for n in range(len(training._plan))]
+        training.run()
+    counts = [sum(len(rows[i][0]) for i in batch) for batch in order]
+    operations = [training._work.operations([tokens[i] for i in batch]) for batch in order]
+    first, last = seen[WARM_UP - 1][0], seen[-1][0]
+    return {
+        "tokens_per_second": sum(counts[WARM_UP:steps]) / (last - first),
+        "operations_per_second": sum(operations[WARM_UP:steps]) / (last - first),
+        "losses": [status.loss for _, status in seen],
+        "order": order[:steps],
+    }
+
+
+def trl(shape: str, lengths: str, precision: str, steps: int, setting: dict[str, Any]) -> dict[str, Any]:
+    from datasets import Dataset
+    from transformers import TrainerCallback
+    from trl import SFTConfig, SFTTrainer  # type: ignore[attr-defined]
+
+    from tinyforge.models.resolve import load_tokenizer, resolve
+
+    rows = make_rows(lengths, SHAPES[shape]["vocab_size"], setting["count"])
+    if "order" in setting:
+        rows = [rows[i] for batch in setting["order"] for i in batch]
+    data = Dataset.from_list([{"input_ids": i, "completion_mask": [0] * p + [1] * (len(i) - p)} for i, p in rows])
+    seen: list[tuple[float, int]] = []
+
+    class Watch(TrainerCallback):  # type: ignore[misc]
+        def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
+            seen.append((time.perf_counter(), int(state.num_input_tokens_seen)))
+
+    with tempfile.TemporaryDirectory() as folder:
+        config = SFTConfig(
+            output_dir=folder,
+            per_device_train_batch_size=setting["rows"],
+            train_sampling_strategy="sequential" if "order" in setting else "group_by_length",
+            gradient_checkpointing=False,
+            bf16=setting.get("bf16", False),
+            use_cpu=True,
+            max_steps=steps,
+            learning_rate=2e-4,
+            lr_scheduler_type="constant",
+            adam_beta2=0.95,
+            max_length=None,
+            logging_steps=1,
+            report_to="none",
+            save_strategy="no",
+            disable_tqdm=True,
+            include_num_input_tokens_seen="non_padding",
+            completion_only_loss=True,
+        )
+        trainer = SFTTrainer(
+            make_model(shape, precision),
+            args=config,
+            train_dataset=data,
+            processing_class=load_tokenizer(resolve("tiny").folder),
+            callbacks=[Watch()],
+        )
+        trainer.train()
+    (first, before), (last, after) = seen[WARM_UP - 1], seen[-1]
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    return {"tokens_per_second": (after - before) / (last - first), "losses": losses}
+
+
+def work(request: dict[str, Any]) -> dict[str, Any]:
+    """One run, in this process."""
+    import torch
+
+    from tinyforge.models.machine import matrix_rates, set_threads, torch_dtype
+
+    set_threads(0)
+    side = {"ours": ours, "trl": trl}[request["side"]]
+    dtype = torch_dtype(request["precision"])
+    before = matrix_rates((dtype,), size=1024, rounds=20)[0]
+    found = side(request["shape"], request["lengths"], request["precision"], request["steps"], request["setting"])
+    peak = max(before, matrix_rates((dtype,), size=1024, rounds=20)[0])
+    if "operations_per_second" in found:
+        found["peak_share"] = found.pop("operations_per_second") / peak
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {**found, "memory_mb": memory, "peak_gflops": peak / 1e9, "torch": torch.__version__}
+
+
+def in_process(**request: Any) -> dict[str, Any]:
+    """One run, in a process of its own."""
+    made = subprocess.run(
+        [sys.executable, __file__, "--work", json.dumps(request)], capture_output=True, text=True, check=False
+    )
+    if made.returncode:
+        raise SystemExit(made.stderr[-3000:])
+    found: dict[str, Any] = json.loads(made.stdout.splitlines()[-1])
+    return found
+
+
+def compare(shape: str, lengths: str) -> dict[str, Any]:
+    """Medians of both sides over alternating runs, TRL at its fastest setting."""
+    steps = WARM_UP + STEPS[shape]
+    rows = usual_rows(shape, lengths)
+    count = int(4 * rows * steps) + 64
+    common = {"shape": shape, "lengths": lengths, "precision": "bf16", "steps": steps}
+    tried: dict[str, dict[str, Any]] = {}
+    for name, setting in TRL_SETTINGS.items():
+        changed = {**setting, "rows": max(1, round(setting["share"] * rows)), "count": count}
+        if changed["rows"] not in [t["rows"] for t in tried.values() if t.get("bf16") == changed.get("bf16")]:
+            tried[f"{name} ({changed['rows']} rows)"] = changed
+    speeds = {name: in_process(side="trl", **common, setting=s)["tokens_per_second"] for name, s in tried.items()}
+    best = max(speeds, key=lambda name: speeds[name])
+    print(f"{shape}/{lengths}: TRL tok/s by setting: { {n: round(s) for n, s in speeds.items()} }", flush=True)
+    runs: dict[str, list[dict[str, Any]]] = {"ours": [], "trl": []}
+    for _ in range(ROUNDS[shape]):
+        runs["ours"].append(in_process(side="ours", **common, setting={"count": count}))
+        runs["trl"].append(in_process(side="trl", **common, setting=tried[best]))
+    found: dict[str, Any] = {"trl_setting": best, "trl_settings": speeds}
+    for side, results in runs.items():
+        for key in ("tokens_per_second", "memory_mb", "peak_share", "peak_gflops"):
+            if key in results[0]:
+                found[f"{side} {key}"] = median(r[key] for r in results)
+    found["speed_ratio"] = found["ours tokens_per_second"] / found["trl tokens_per_second"]
+    found["memory_ratio"] = found["ours memory_mb"] / found["trl memory_mb"]
+    print(json.dumps({k: round(v, 3) if isinstance(v, float) else v for k, v in found.items()}), flush=True)
+    return found
+
+
+def equal_losses(shape: str, steps: int = 20) -> dict[str, Any]:
+    """The largest difference of the loss curves in fp32 on the same batches."""
+    common = {"shape": shape, "lengths": "short", "precision": "fp32", "steps": steps}
+    mine = in_process(side="ours", **common, setting={"count": 4 * steps, "rows": 4})
+    setting = {"count": 4 * steps, "rows": 4, "order": mine["order"]}
+    theirs = in_process(side="trl", **common, setting=setting)
+    differences = [abs(a - b) for a, b in zip(mine["losses"], theirs["losses"], strict=True)]
+    print(f"{shape}: losses differ by at most {max(differences):.2e} over {steps} steps", flush=True)
+    return {
+        "steps": steps,
+        "largest_difference": max(differences),
+        "first": mine["losses"][0],
+        "last": mine["losses"][-1],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", action="append", metavar="SHAPE/LENGTHS", help="one comparison; repeatable")
+    parser.add_argument("--losses", action="store_true", help="compare the loss curves only")
+    parser.add_argument("--work", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.work:
+        print(json.dumps(work(json.loads(args.work))))
+        return
+    from tinyforge.environment import machine, versions
+    from tinyforge.run import read_json, write_json
+
+    path = ROOT / "bench" / "results" / "train_cpu.json"
+    found = read_json(path) if path.exists() else {}
+    found |= {"machine": machine(), "versions": versions(), "equal_losses": equal_losses("smollm2-135m")}
+    if not args.losses:
+        for name in args.only or [f"{shape}/{lengths}" for shape in SHAPES for lengths in LENGTHS]:
+            shape, lengths = name.split("/")
+            found.setdefault("comparisons", {})[name] = compare(shape, lengths)
+            write_json(path, found)
+    write_json(path, found)
+
+
+if __name__ == "__main__":
+    main()

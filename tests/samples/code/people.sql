@@ -1,0 +1,5 @@
+-- People we know.
+CREATE TABLE people (
+  id integer, -- key
+  name text
+);
