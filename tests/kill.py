@@ -233,10 +233,13 @@ def _become(order: dict[str, Any]) -> None:
     except BaseException:
         import traceback
 
-        traceback.print_exc()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+        with suppress(OSError):  # the log may be on the disk that is full
+            traceback.print_exc()
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError):
+                stream.flush()
+        os._exit(code)
 
 
 def _wait_for_the_tracer() -> None:

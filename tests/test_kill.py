@@ -41,6 +41,7 @@ SETTINGS = {
     "train.accumulation": "2",
     "train.epochs": "4",
     "train.evaluations": "4",
+    "train.guard": "false",
     "train.checkpoint_seconds": "0.000001",
     "dataset.validation_split": "0.2",
     "dataset.max_length": "128",
