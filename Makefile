@@ -28,7 +28,8 @@ demo: $(STAMP) ## build a model from the shipped sample documents and compare it
 	$(OFFLINE) $(BIN)/tinyforge demo
 
 test: $(STAMP) ## run the fast tests (all that need no GPU and no browser)
-	$(OFFLINE) $(BIN)/python -m pytest -q -m "not slow and not gpu and not browser" $(TESTARGS)
+	$(OFFLINE) $(BIN)/python -m pytest -q -n logical --maxprocesses 8 --dist loadfile \
+	  -m "not slow and not gpu and not browser" $(TESTARGS)
 
 check: $(STAMP) ## lint, formatting and types
 	$(BIN)/ruff check .
@@ -40,8 +41,10 @@ bench: $(STAMP) ## measure speed and size against the targets; writes bench/resu
 	  echo "== $$script"; $(OFFLINE) $(BIN)/python $$script $(BENCHARGS) || status=$$?; \
 	done; exit $$status
 
-docs: $(STAMP) ## write docs/reference and the README's picture anew, from the commands themselves
+docs: $(STAMP) ## write the reference, the notebooks and the README's picture anew, and build the site into site/
 	$(BIN)/python docs/make_reference.py
+	$(BIN)/python docs/make_notebooks.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict -q
 	$(OFFLINE) $(BIN)/python docs/make_picture.py
 
 $(STAMP):

@@ -15,6 +15,7 @@ import argparse
 import json
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -108,15 +109,16 @@ def killed(work: Work, kills: int, started: Server, whole: dict[str, Any], folde
     for number in range(kills // 2):
         times = [draw.uniform(0, took) for _ in range(3 if number % 5 == 4 else 1)]
         out = folder / f"{work.command}-time-{number}"
-        for seconds in times:
-            started.run(work.arguments(out), after=seconds)
-        yield _finished(work, "time", ", ".join(f"{s:.2f} s" for s in times), len(times), started, whole, out)
+        kills_done = sum(started.run(work.arguments(out), after=s).code == -signal.SIGKILL for s in times)
+        yield _finished(work, "time", ", ".join(f"{s:.2f} s" for s in times), kills_done, started, whole, out)
     wanted = kills - kills // 2
     for number in range(wanted):
         name, count, text = calls[(2 * number + 1) * len(calls) // (2 * wanted)]
         out = folder / f"{work.command}-call-{number}"
         ending = started.run(work.arguments(out), at=Call(name, count))
-        yield _finished(work, "call", f"{name} {count}: {text[:90]}", int(ending.code == -9), started, whole, out)
+        yield _finished(
+            work, "call", f"{name} {count}: {text[:90]}", int(ending.code == -signal.SIGKILL), started, whole, out
+        )
 
 
 def _look(work: Work, started: Server, folder: Path) -> tuple[float, list[tuple[str, int, str]]]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import inspect
 from importlib import import_module
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from tinyforge.cli import COMMANDS
 from tinyforge.config import options
@@ -24,7 +27,7 @@ EXIT_CODES = {
 
 def pages() -> dict[str, str]:
     """File name -> content of every page."""
-    return {"cli.md": _commands(), "configuration.md": _configuration()}
+    return {"cli.md": _commands(), "configuration.md": _configuration(), "python.md": _python()}
 
 
 def _commands() -> str:
@@ -99,6 +102,83 @@ def _configuration() -> str:
             lines.append(f"| `{key}` | {shown} | `{default}` | {help_text} |")
         parts.append("\n".join(lines))
     return "\n\n".join(parts) + "\n"
+
+
+# What a program may rely on: module -> names. Everything else may change from one version to the next.
+PUBLIC = {
+    "tinyforge": ("Trainer", "TrainingConfig"),
+    "tinyforge.config": ("load_config",),
+    "tinyforge.records": ("Document", "Span", "Block", "Section", "Message", "Example", "Tokens", "Score", "Hit"),
+    "tinyforge.models.sampling": ("Sampling",),
+    "tinyforge.run": ("Run",),
+    "tinyforge.errors": ("TinyForgeError", "InputError", "GateError", "TrainingError"),
+}
+
+
+def _python() -> str:
+    lead = (
+        "What a program can rely on. `import tinyforge` brings in nothing heavy; names are loaded when they are used."
+    )
+    parts = [_MADE_BY, "# From Python", lead]
+    for module, names in PUBLIC.items():
+        parts.append(f"## {module}")
+        for name in names:
+            parts += _object(module, name, getattr(import_module(module), name))
+    return "\n\n".join(parts) + "\n"
+
+
+def _object(module: str, name: str, found: Any) -> list[str]:
+    parts = [f"### {name}", f"```\nfrom {module} import {name}\n```", _text(found)]
+    if dataclasses.is_dataclass(found):
+        rows = [
+            f"| `{field.name}` | `{_type(field.type)}` | {_default(field)} |" for field in dataclasses.fields(found)
+        ]
+        parts.append("\n".join(["| Field | Type | Default |", "|---|---|---|", *rows]))
+    if inspect.isclass(found):
+        for label, member in vars(found).items():
+            call = getattr(member, "__func__", member)
+            if not label.startswith("_") and inspect.isfunction(call):
+                parts.append(f"**`{label}({_parameters(call)})`**: {_text(call)}")
+    elif inspect.isfunction(found):
+        parts.append(f"**`{name}({_parameters(found)})`**")
+    return [part for part in parts if part]
+
+
+def _text(found: Any) -> str:
+    """The docstring as Markdown; a class without one of its own has none, whatever its base says."""
+    told = found.__doc__ or ""
+    return (
+        inspect.cleandoc(told).replace("``", "`").replace("::\n", ":\n")
+        if not told.startswith(f"{_name(found)}(")
+        else ""
+    )
+
+
+def _name(found: Any) -> str:
+    return str(getattr(found, "__name__", ""))
+
+
+def _type(annotation: Any) -> str:
+    return str(annotation).replace("|", "\\|")
+
+
+def _default(field: dataclasses.Field[Any]) -> str:
+    if field.default is not dataclasses.MISSING:
+        return f"`{field.default!r}`".replace("|", "\\|")
+    return "made new" if field.default_factory is not dataclasses.MISSING else "needed"
+
+
+def _parameters(call: Any) -> str:
+    """Names, and defaults where they are plain values."""
+    shown = []
+    for parameter in inspect.signature(call).parameters.values():
+        if parameter.name in ("self", "cls"):
+            continue
+        plain = isinstance(parameter.default, str | int | float | bool | tuple | type(None))
+        given = f"={parameter.default!r}" if parameter.default is not parameter.empty and plain else ""
+        stars = {parameter.VAR_POSITIONAL: "*", parameter.VAR_KEYWORD: "**"}.get(parameter.kind, "")
+        shown.append(f"{stars}{parameter.name}{given}")
+    return ", ".join(shown)
 
 
 def main() -> None:

@@ -11,6 +11,9 @@ import numpy as np
 from tinyforge.config import Config
 from tinyforge.evaluate.answers import question_rows
 from tinyforge.evaluate.compare import Answer, difference_table, plain, recall_at, score_table
+from tinyforge.evaluate.forgetting import KINDS, forgetting, sentences
+from tinyforge.evaluate.probes import INSTRUCTIONS, general_questions
+from tinyforge.evaluate.topics import breakdown
 from tinyforge.evaluate.verdict import verdict
 from tinyforge.records import Block, Document, Example, Hit, Message, Span
 
@@ -45,7 +48,8 @@ def examples(split: str, facts: range) -> list[Example]:
             messages = (Message("user", wording.format(heading.lower())), Message("assistant", body))
             span = Span("doc", start, start + len(body))
             name = f"{split}-{fact}-{number}"
-            found.append(Example(name, messages, (span,), f"f{fact}", "c", "", "definition", split=split))  # type: ignore[arg-type]
+            kinds = ("definition", "lookup" if fact % 2 else "explain")
+            found.append(Example(name, messages, (span,), f"f{fact}", "c", heading, *kinds, split=split))  # type: ignore[arg-type]
     return found
 
 
@@ -64,7 +68,25 @@ def _answers(asked: list[Example], skill: float, rng: np.random.Generator, score
 
 
 SKILL = {"base": (0.05, 0.05), "tuned": (0.8, 0.1), "base+retrieval": (0.25, 0.25)}
-SKILL |= {"tuned+retrieval": (0.85, 0.6), "quote": (0.7, 0.68)}
+SKILL |= {"few-shot": (0.2, 0.1), "tuned+retrieval": (0.85, 0.6), "quote": (0.7, 0.68)}
+
+
+GENERAL = {"before": 1.742, "after": 1.915, "change": 0.0993, "texts": 18, "bytes": 17650, "tokens": 4799}
+
+
+def probe_answers(skill: float) -> dict[str, list[str]]:
+    """Answers of which about ``skill`` are right; the rest say nothing to the point."""
+    wanted = [[example.answer for _, example in general_questions()], [""] * len(INSTRUCTIONS)]
+    return {
+        kind: [text if i % 10 < 10 * skill else "zzz" for i, text in enumerate(answers)]
+        for kind, answers in zip(KINDS, wanted, strict=True)
+    }
+
+
+def _leaks(word: str, count: int) -> dict[str, Any]:
+    found = [{"id": f"x{i}", "question": f"Asked {i}?", "kind": "exact", "trained": f"asked {i}"} for i in range(count)]
+    line = f"{word}: {count} of 16 questions have a twin in training"
+    return {"verdict": word, "leaked": count > 0, "leaks": found, "line": line}
 
 
 def _curve(steps: int) -> list[dict[str, Any]]:
@@ -73,7 +95,8 @@ def _curve(steps: int) -> list[dict[str, Any]]:
         dev = 0.9 + 2.6 * math.exp(-step / 50) + 0.0012 * step if step % 30 == 1 else None
         rate = 1e-3 * min(step / 15, (steps - step) / (steps - 15))
         loss = 0.15 + 3.6 * math.exp(-step / 60) + 0.12 * math.sin(step * 1.7)
-        rows.append({"step": step, "loss": loss, "dev_loss": dev, "learning_rate": rate, "tokens_per_second": 3150.0})
+        row = {"step": step, "loss": loss, "dev_loss": dev, "learning_rate": rate, "tokens_per_second": 3150.0}
+        rows.append({**row, "gradient_norm": 4 * math.exp(-step / 80), "memory_mb": 900.0 + step / 10})
     return rows
 
 
@@ -87,7 +110,8 @@ def sample_report(change: Callable[[dict[str, list[Answer]]], None] = lambda ans
         change(answers[name])
     scores = {name: score_table(sets[name], answers[name], resamples=300, seed=1) for name in sets}
     differences = difference_table(sets, answers, resamples=300, seed=1)
-    result = verdict(scores, differences)
+    forgot = forgetting(GENERAL, probe_answers(0.7), probe_answers(0.3), resamples=300, seed=1)
+    result = verdict(scores, differences, forgotten=sentences(forgot))
     hits = [a.hits for name in sets for a in answers[name]["quote"]]
     asked = [example for name in sets for example in sets[name]]
     rows = [r for name in sets for r in question_rows(name, sets[name], answers[name], {"doc": document()})]
@@ -100,6 +124,10 @@ def sample_report(change: Callable[[dict[str, list[Answer]]], None] = lambda ans
         "scores": plain(scores),
         "differences": plain(differences),
         "recall": plain({f"recall@{k}": recall_at(hits, asked, k, resamples=300, seed=1) for k in (1, 3)}),
+        "breakdown": breakdown(rows),
+        "forgetting": forgot,
+        "leaks": {"wordings": _leaks("clean", 0), "documents": _leaks("leaked", 3)},
+        "left_out": ["The few-shot prompt of 2 questions has fewer than 4 examples."],
         "questions": rows,
         "dataset": _dataset(),
         "training": {
@@ -108,7 +136,6 @@ def sample_report(change: Callable[[dict[str, list[Answer]]], None] = lambda ans
             "best_step": 181,
             "method": "full",
             "parameters": 12_471_000,
-            "general": {"before": 1.742, "after": 1.915, "change": 0.0993},
             "curve": _curve(300),
         },
         "config": config,
@@ -141,7 +168,7 @@ def _dataset() -> dict[str, Any]:
             "documents": {"facts": 8, "examples": 128},
         },
         "dropped": [
-            {"stage": "synthesize", "reason": "answer longer than 320 characters", "count": 12},
+            {"stage": "examples", "reason": "answer longer than 320 characters", "count": 12},
             {"stage": "dataset", "reason": "same question asked of two facts", "count": 9},
         ],
     }

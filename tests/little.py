@@ -28,3 +28,23 @@ def make_base(folder: Path, hidden: int = 32, layers: int = 2, seed: int = 0) ->
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def make_lively_base(folder: Path, hidden: int = 32, layers: int = 2, seed: int = 0) -> Path:
+    """The same with weights so large that its answers differ from prompt to prompt, and never stop by themselves."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    make_base(folder, hidden, layers, seed)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, tie_word_embeddings=False)
+    specials = AutoTokenizer.from_pretrained(folder).all_special_ids
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) / parameter.shape[1] ** 0.5)
+        model.model.embed_tokens.weight.mul_(hidden**0.5)
+        head = torch.randn(model.lm_head.weight.shape, generator=generator) / hidden**0.5 * 3
+        head[specials] = 0
+        model.lm_head.weight = torch.nn.Parameter(head)
+    model.save_pretrained(folder)
+    return folder

@@ -97,7 +97,7 @@ def test_the_result_as_json(tmp_path: Path, capsys: Out) -> None:
     ("words", "message"),
     [
         (["{chat}", "--out", "{dir}/o.jsonl"], "--persona NAME. Who wrote how many messages: Ben Tamm (6)"),
-        (["{chat}", "--out", "{dir}/o.json", "--persona", "bent"], "rows are written as JSON lines. --out"),
+        (["{chat}", "--out", "{dir}/o.json", "--persona", "bent"], "rows are written as .jsonl, .csv, .parquet. --out"),
         (["{chat}", "--out", "{dir}/o.jsonl", "--persona", "bent", "--gap-minutes", "0"], "chats.gap_minutes"),
         (["{rows}", "{chat}", "--out", "{dir}/o.jsonl"], "rows.json: several chats can be read at once"),
         (["{dir}/none", "--out", "{dir}/o.jsonl"], "none: no such file or folder"),

@@ -1,4 +1,4 @@
-"""`tinyforge data`: what is shown is what is trained, and check refuses what training would refuse."""
+"""`tinyforge data`: what is shown is what is trained, and validate refuses what training would refuse."""
 
 from __future__ import annotations
 
@@ -77,27 +77,26 @@ def test_colours_on_a_terminal(tmp_path: Path, base: str, capsys: Out, monkeypat
     assert "\x1b[31m" not in shown and "\x1b]0" not in shown
 
 
-def test_check_counts_rows_shapes_lengths_and_what_was_dropped(tmp_path: Path, base: str, capsys: Out) -> None:
-    data = write(tmp_path, *pairs(4), *pairs(1), {"input": "a", "output": ""}, {"question": "q", "answer": "a", "x": 1})
-    assert main(["data", "check", data, "--base", base]) == 0
+def test_validate_with_a_base_counts_tokens(tmp_path: Path, base: str, capsys: Out) -> None:
+    data = write(tmp_path, *pairs(4), *pairs(1), {"question": "q", "answer": "a", "x": 1})
+    assert main(["data", "validate", data, "--base", base]) == 0
     shown = capsys.readouterr().out
-    assert "7 read, 5 usable (chat)" in shown and "input/output 4, question/answer 1" in shown
-    assert "repeats a row 1, empty output 1" in shown and "data.jsonl:6: empty output" in shown
-    assert "fields that are not used: x 1" in shown and shown.endswith("Training would start.\n")
-    assert main(["data", "check", data, "--base", base, "--json"]) == 0
+    assert "6 read, 6 usable (chat)" in shown and "input/output 5, question/answer 1" in shown
+    assert "data.jsonl:5: of data.jsonl:1" in shown and "fields that are not used: x 1" in shown
+    assert main(["data", "validate", data, "--base", base, "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     lengths = sorted(len(render(e.messages, load_tokenizer(Path(base))).ids) for e in read_rows(data).examples)
     assert report["lengths"] == {"median": lengths[2], "95th": lengths[4], "longest": lengths[4], "limit": 1024}
-    assert report["refusals"] == [] and report["reasons"] == {"repeats a row": 1, "empty output": 1}
+    assert report["refusals"] == [] and report["counts"] == {"repeated row": 1}
 
 
-def test_check_exits_2_when_training_would_be_refused(tmp_path: Path, base: str, capsys: Out) -> None:
+def test_validate_exits_2_when_training_the_base_would_be_refused(tmp_path: Path, base: str, capsys: Out) -> None:
     data = write(tmp_path, *pairs(3), {"input": "What?", "output": "tool " * 200})
-    assert main(["data", "check", data, "--base", base]) == 0
+    assert main(["data", "validate", data, "--base", base]) == 0
     capsys.readouterr()
-    assert main(["data", "check", data, "--base", base, "--set", "dataset.max_length=64"]) == 2
+    assert main(["data", "validate", data, "--base", base, "--set", "dataset.max_length=64"]) == 2
     out, err = capsys.readouterr()
-    assert "left out  longer than 64 tokens 1: data.jsonl:4" in out and "Training would start" not in out
+    assert "left out  longer than 64 tokens 1: data.jsonl:4" in out and "Train on it" not in out
     assert "tinyforge: 1 of 4 examples are longer than 64 tokens, first data.jsonl:4" in err
 
 
@@ -105,8 +104,8 @@ def test_check_exits_2_when_training_would_be_refused(tmp_path: Path, base: str,
     ("words", "message"),
     [
         (["show", "no/such.jsonl"], "no/such.jsonl: no such file or folder"),
-        (["check", "{bad}"], "data.jsonl:1: no known shape (fields: a)"),
-        (["check", "{bad}", "--set", "dataset.max_lenght=1"], "Did you mean dataset.max_length?"),
+        (["show", "{bad}"], "data.jsonl:1: no known shape (fields: a)"),
+        (["validate", "{bad}", "--set", "dataset.max_lenght=1"], "Did you mean dataset.max_length?"),
         (["show", "{good}", "--base", "./nothing"], "unknown base"),
     ],
 )

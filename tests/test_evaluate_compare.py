@@ -56,7 +56,7 @@ def test_blocks_do_not_change_the_draws() -> None:
 def test_student_quantiles() -> None:
     # upper 2.5% points of Student's t from the printed tables
     for freedom, expected in ((4, 2.776), (9, 2.262), (30, 2.042), (1000, 1.962)):
-        assert bootstrap._student_quantile(freedom) == pytest.approx(expected, abs=0.01)
+        assert bootstrap.student_quantile(freedom) == pytest.approx(expected, abs=0.01)
     assert expanded_tail(10) < expanded_tail(100) < 0.025
     with pytest.raises(ValueError, match="two clusters"):
         expanded_tail(1)
@@ -89,9 +89,10 @@ def test_declined_answers_score_nothing_and_are_counted() -> None:
 def test_perplexity_says_how_many_questions_it_is_over() -> None:
     answers = [Answer("x", 1.0, 1), Answer("x", 1.0, 1), Answer("x", 1.0, 1), Answer("x")]
     assert score_table(FOUR, {"tuned": answers}, ("exact_match",), resamples=200, seed=0)["tuned"]["perplexity"].n == 3
-    broken = [Answer("x", float("nan"), 1), *answers[1:]]
-    with pytest.raises(ValueError, match="q0"):
-        score_table(FOUR, {"tuned": broken}, ("exact_match",), resamples=200, seed=0)
+    broken, failures = [Answer("x", float("nan"), 1), *answers[1:]], []
+    table = score_table(FOUR, {"tuned": broken}, ("exact_match",), resamples=200, seed=0, failures=failures)
+    assert table["tuned"]["perplexity"].n == 2
+    assert [(f.metric, f.question) for f in failures] == [("perplexity", "q0")]
 
 
 def test_what_cannot_be_compared_is_refused() -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
+from dataclasses import dataclass
 from html.parser import HTMLParser
 from io import StringIO
 from pathlib import Path
@@ -14,12 +14,12 @@ from rich.console import Console
 from evaluate_sample import document, sample_report
 from tinyforge.config import Config
 from tinyforge.errors import InputError
+from tinyforge.evaluate.accounts import changed_options
 from tinyforge.evaluate.answers import changes, mark, worst_first
 from tinyforge.evaluate.cells import best_value, duration, number
 from tinyforge.evaluate.compare import Answer
 from tinyforge.evaluate.markup import Markup, join, tag
 from tinyforge.evaluate.report import KEYS, render, write_report
-from tinyforge.evaluate.sections import changed_options
 from tinyforge.evaluate.table import terminal_table
 
 ATTACK = "<script>alert(1)</script><img src=http://example.org/x.png onerror=alert(1)> & \"'"
@@ -100,10 +100,14 @@ def test_what_documents_and_models_say_is_escaped() -> None:
     spoilt["questions"][1]["answers"]["base"] |= {"declined": True, "text": ATTACK}
     spoilt["dataset"]["skipped"][0] = {"source": ATTACK, "reason": ATTACK}
     spoilt["command"] = ATTACK
+    spoilt["breakdown"]["source"][0]["name"] = ATTACK
+    spoilt["leaks"]["documents"]["leaks"][0]["question"] = ATTACK
+    spoilt["forgetting"]["questions"]["rows"][0]["after"]["text"] = ATTACK
+    spoilt["questions"][2]["evidence"][0]["text"] = ATTACK
     page = Page(render(spoilt))
     assert outside_references(page) == []
     assert not any(name.startswith("on") for _, given in page.tags for name in given)
-    assert page.text.count("<script>alert(1)</script>") == 11
+    assert page.text.count("<script>alert(1)</script>") == 14
     assert tag("p", "<b>", tag("i", "&"), title='"') == '<p title="&quot;">&lt;b&gt;<i>&amp;</i></p>'
     assert join(Markup("<b>"), "<b>") == "<b>&lt;b&gt;"  # the control: what is declared markup is not escaped
 
@@ -133,9 +137,15 @@ def test_the_contents_are_there(report: dict[str, Any], html: str) -> None:
         "train.epochs",
         report["command"],
         "1 min 44 s",
+        "Overlap with training: leaked: 3 of 16 questions have a twin in training.",
+        "The few-shot prompt of 2 questions has fewer than 4 examples.",
+        "17,650 bytes",
+        "+10%",
+        "not measured, so nothing is said of it",
+        "930 MB",
     ):
         assert expected in text, expected
-    assert html.count("<svg") == 4
+    assert html.count("<svg") == 11  # two sets, three maps, four curves, two bars
 
 
 def test_charts_follow_the_theme(html: str) -> None:
@@ -146,7 +156,7 @@ def test_charts_follow_the_theme(html: str) -> None:
         assert set(re.findall(r"#[0-9a-f]{6}\b", drawing)) == set(), "a colour of one theme"
     ids = re.findall(r'<(?:path|clipPath|g|rect)[^>]* id="([^"]+)"', html)
     assert ids and len(ids) == len(set(ids))
-    for used in re.findall(r'(?:url\(|href=")#((?:loss|scores|learning)[\w-]*-[^")]+)', html):
+    for used in re.findall(r'(?:url\(|href=")#((?:loss|scores|learning|map|bars|gradient|memory)[\w-]*-[^")]+)', html):
         assert used in ids
 
 
@@ -158,9 +168,12 @@ def test_missing_keys_are_named(report: dict[str, Any]) -> None:
 
 def test_a_run_without_retrieval_or_measurements_still_renders(report: dict[str, Any]) -> None:
     small = {**report, "recall": {}, "reasons": [], "training": {**report["training"], "curve": [], "best_step": None}}
+    for name in ("breakdown", "forgetting", "leaks", "left_out"):
+        del small[name]
     small["scores"] = {"wordings": {v: report["scores"]["wordings"][v] for v in ("base", "tuned")}}
     text = Page(render(small)).text
     assert "Was the right passage found?" not in text and "Kept step" not in text
+    assert "Topics" not in text and "Overlap with training" not in text
 
 
 def test_worst_regressions_come_first(report: dict[str, Any]) -> None:
@@ -180,7 +193,13 @@ def test_differing_words_are_marked() -> None:
 def test_question_rows_name_file_and_section(report: dict[str, Any]) -> None:
     row = report["questions"][0]
     assert (row["source"], row["section"]) == (document().source, "Paid time off")
-    assert set(row) == {"set", "id", "question", "reference", "source", "section", "rule", "answers"}
+    assert set(row) == {
+        *("set", "id", "question", "reference", "source", "section", "rule", "answers"),
+        *("fact", "topic", "difficulty", "evidence"),
+    }
+    (piece,) = row["evidence"]
+    assert piece["text"] == row["reference"] and piece["before"].strip() == "Paid time off"
+    assert piece["before"] + piece["text"] in document().text and piece["after"].endswith(" …")
 
 
 def test_only_changed_options_are_listed(report: dict[str, Any]) -> None:
@@ -212,23 +231,47 @@ def test_the_terminal_table_fits_80_columns(report: dict[str, Any]) -> None:
     assert any(line.strip().startswith(f"{report['choice']} *") for line in lines)
 
 
-@pytest.mark.browser
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium")
-def test_nothing_is_wider_than_a_phone(html: str, tmp_path: Path) -> None:
-    assert _width_at(360, html, tmp_path) == 360
-    broken = html.replace("<main>", '<main><div style="width:500px">x</div>')
-    assert _width_at(360, broken, tmp_path) > 360
+CHROMIUM = shutil.which("chromium")
+ARGUMENTS = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
 
 
-def _width_at(width: int, html: str, folder: Path) -> int:
-    """How wide the page's content is in a frame of ``width`` CSS pixels, with every list unfolded."""
+@dataclass
+class Look:
+    """What a browser saw of a page: how wide its content is, what it complained of, and what it asked for."""
+
+    width: int
+    complaints: list[str]
+    requests: list[str]
+    background: str
+
+
+def look(html: str, folder: Path, width: int, theme: str) -> Look:
+    from playwright.sync_api import sync_playwright
+
     folder.joinpath("report.html").write_text(html.replace("<details>", "<details open>"), encoding="utf-8")
-    script = "document.title = f.contentDocument.documentElement.scrollWidth"
-    frame = f'<title>0</title><iframe id="f" src="report.html" style="width:{width}px;border:0" onload="{script}">'
-    folder.joinpath("frame.html").write_text(frame)
-    options = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
-    options += " --disable-component-update --disable-sync --allow-file-access-from-files --hide-scrollbars"
-    options += f" --user-data-dir={folder}/profile"
-    command = ["chromium", *options.split(), "--dump-dom", f"file://{folder}/frame.html"]
-    dom = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
-    return int(re.search(r"<title>(\d+)</title>", dom)[1])  # type: ignore[index]
+    complaints: list[str] = []
+    requests: list[str] = []
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=theme)  # type: ignore[arg-type]
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", lambda request: requests.append(request.url))
+        page.goto((folder / "report.html").as_uri())
+        wide = page.evaluate("document.documentElement.scrollWidth")
+        background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        browser.close()
+    return Look(wide, complaints, requests, background)
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
+def test_a_browser_shows_it_on_phone_and_desktop_in_both_themes(html: str, tmp_path: Path) -> None:
+    seen = {(w, theme): look(html, tmp_path, w, theme) for w in (360, 1280) for theme in ("light", "dark")}
+    for (width, _), one in seen.items():
+        assert one.width == width and one.complaints == []
+        assert one.requests == [(tmp_path / "report.html").as_uri()]
+    assert seen[360, "light"].background != seen[360, "dark"].background
+    wide = '<div style="width:500px">x</div><img src="http://127.0.0.1:9/x.png"><script>1</script>'
+    broken = look(html.replace("<main>", f"<main>{wide}"), tmp_path, 360, "light")
+    assert broken.width > 360 and len(broken.complaints) >= 2  # the controls: the policy refused picture and script

@@ -26,8 +26,8 @@ LAYERS = (
     ("records", "errors", "config", "run", "plugins", "environment"),
     ("ingest", "dataset", "retrieve", "synthesize", "models", "adapters"),
     ("train",),
-    ("evaluate", "compress", "export", "serve"),
-    ("pipeline", "cluster"),
+    ("evaluate", "compress", "export", "serve", "registry"),
+    ("pipeline", "cluster", "lessons"),
     ("cli", "studio", "trainer", "__main__"),
 )
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}

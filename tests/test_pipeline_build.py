@@ -20,6 +20,7 @@ from tinyforge.records import Document, Example
 
 SAMPLES = Path(__file__).parents[1] / "src" / "tinyforge" / "samples"
 VARIANTS = {"quote", "base", "tuned", "base+retrieval", "tuned+retrieval"}
+MEASURED = {*VARIANTS, "few-shot"}
 QUICK = {
     "train.epochs": "1",
     "train.threads": "1",
@@ -66,7 +67,8 @@ def built(tmp_path_factory: pytest.TempPathFactory, base: Path) -> Path:
 
 def table(run: Path) -> Any:
     report = json.loads((run / "report.json").read_text())
-    return report["verdict"], report["scores"], report["recall"]
+    same = ("verdict", "scores", "recall", "breakdown", "forgetting", "leaks", "left_out")
+    return [report[name] for name in same]
 
 
 def rows(run: Path, name: str) -> list[Example]:
@@ -79,10 +81,15 @@ def test_the_report_keeps_its_contract(built: Path) -> None:
     assert report["verdict"] and report["choice"] in VARIANTS
     assert set(report["scores"]) == {"wordings", "documents"}
     for scores in report["scores"].values():
-        assert set(scores) == VARIANTS
+        assert set(scores) == MEASURED
         for metrics in scores.values():
             for score in metrics.values():
                 assert score["low"] <= score["value"] <= score["high"] and score["n"] > 0
+    assert set(report["leaks"]) == {"wordings", "documents"} and not report["leaks"]["documents"]["leaked"]
+    assert all(report["forgetting"][kind]["before"]["n"] >= 24 for kind in ("questions", "instructions"))
+    assert {"evaluate", "train"} <= set(report["seconds"])
+    reasons = [row["reason"] for row in report["dataset"]["dropped"]]
+    assert len(reasons) == len(set(reasons)) and not any("Dropped(" in reason for reason in reasons)
     page = (built / "report.html").read_text()
     assert "<svg" in page and report["choice"] in page
 
@@ -246,7 +253,7 @@ def test_lora_writes_a_peft_adapter_that_answers(base: Path, tmp_path: Path) -> 
     command = [*arguments(out, base, train__method="lora", train__max_steps="4"), "--json"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=300)
     assert done.returncode == 0, done.stderr
-    assert set(json.loads(done.stdout)["scores"]["wordings"]) == VARIANTS
+    assert set(json.loads(done.stdout)["scores"]["wordings"]) == MEASURED
     assert (out / "adapter" / "adapter_config.json").exists() and not (out / "model").exists()
     asked = tinyforge("ask", str(out), "What is a loan?", "--variant", "tuned", "--json")
     assert asked.returncode == 0, asked.stderr

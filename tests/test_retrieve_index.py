@@ -13,7 +13,8 @@ from tinyforge.errors import InputError
 from tinyforge.ingest.builder import TextBuilder
 from tinyforge.records import Document, Hit, Span
 from tinyforge.retrieve.embed import Embedder
-from tinyforge.retrieve.index import Index, _fuse
+from tinyforge.retrieve.fusion import fuse
+from tinyforge.retrieve.index import Index
 from tinyforge.retrieve.passages import Passage, cut
 
 CONFIG = RetrieveConfig()  # type: ignore[call-arg]
@@ -115,18 +116,17 @@ def test_no_question_can_break_the_search(index: Index, question: str) -> None:
 
 
 def test_fusion_by_hand() -> None:
-    rows = [{"position": i} for i in range(3)]
-    scores = _fuse([rows[0], rows[1]], [rows[1], rows[2]])
-    assert scores == {0: 1 / 61, 1: 1 / 62 + 1 / 61, 2: 1 / 62}
+    a, b, c = (0, 0), (0, 1), (1, 0)
+    assert fuse([a, b], [b, c]) == {a: 1 / 61, b: 1 / 62 + 1 / 61, c: 1 / 62}
 
 
 def test_full_text_brings_in_what_the_vectors_miss(index: Index) -> None:
     vector = index.embedder.embed(["zoë"])[0]
-    words_only = index._by_words("zoë", 10)
-    assert [row["path"][-1] for row in words_only] == ["Rowing Boats"]
-    assert index._by_words("ZOE", 10)[0]["path"][-1] == "Rowing Boats"
-    assert index._by_words("qqqq", 10) == []
-    assert len(index._by_meaning(vector, 10)) == 6
+    ((_, position),) = index.by_words("zoë", 10)
+    assert index.hit(position, 1.0, vector).path[-1] == "Rowing Boats"
+    assert index.by_words("ZOE", 10)[0][1] == position
+    assert index.by_words("qqqq", 10) == []
+    assert len(index.by_meaning(vector, 10)) == 6
 
 
 def test_pages(index: Index) -> None:
@@ -154,7 +154,7 @@ def test_a_failed_build_leaves_the_old_index(folder: Path, tmp_path: Path, monke
     def interrupted(*args: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("tinyforge.retrieve.index.write_json", interrupted)
+    monkeypatch.setattr("tinyforge.retrieve.store.write_json", interrupted)
     with pytest.raises(KeyboardInterrupt):
         Index.build(copy, handbook()[:1], CONFIG)
     assert (copy / "meta.json").read_bytes() == before

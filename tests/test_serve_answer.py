@@ -12,7 +12,7 @@ from tinyforge.config import RetrieveConfig
 from tinyforge.errors import InputError
 from tinyforge.records import Hit, Message
 from tinyforge.retrieve.index import Index
-from tinyforge.serve.answer import Citation, Reply, calibrate, respond, supported
+from tinyforge.serve.answer import THRESHOLD, Citation, Reply, calibrate, respond, supported
 
 Complete = Callable[[list[Message]], Iterator[str]]
 
@@ -100,6 +100,35 @@ def test_what_is_not_supported_gives_way_to_the_quote(index: Index, variant: str
     assert exact(reply.citations) and reply.citations
 
 
+def test_each_sentence_of_an_answer_knows_what_it_stands_on(index: Index) -> None:
+    said = "Children under 14 join for free. A card costs 12 euros per year. The mayor gives a speech."
+    reply = ask(index, "What does a membership card cost?", "tuned", says(said))
+    assert reply.answer == said and not reply.quoted
+    assert [said[s.start : s.end] for s in reply.sentences] == said.replace(". ", ".|").split("|")
+    assert [s.supported for s in reply.sentences] == [True, True, False]
+    assert [reply.citations[s.citation].text for s in reply.sentences[:2] if s.citation is not None] == [
+        "Children under 14 join for free.",
+        "A membership card costs 12 euros per year.",
+    ]
+    assert reply.unsupported() == ["The mayor gives a speech."]
+    quoted = ask(index, "When does the library open?", "quote")
+    assert [quoted.answer[s.start : s.end] for s in quoted.sentences] == [c.text for c in quoted.citations]
+
+
+def test_a_citation_opens_in_its_passage(index: Index) -> None:
+    (cited,) = ask(index, "What does a membership card cost?", "quote").citations
+    before, text, after = cited.parts()
+    assert (before, text) == ("", cited.text) and after.startswith(" Children under 14")
+    document = next(d for d in handbook() if d.source == cited.source)
+    assert document.text[cited.passage_start :].startswith(cited.passage)
+
+
+def test_the_answer_follows_the_passage_and_not_what_the_model_was_trained_on(index: Index) -> None:
+    trained_on_another = says("A membership card costs 20 euros per year.")
+    reply = ask(index, "What does a membership card cost?", "tuned+retrieval", trained_on_another)
+    assert reply.answer == "A membership card costs 12 euros per year." and reply.quoted and exact(reply.citations)
+
+
 def test_closed_book(index: Index) -> None:
     seen: list[list[Message]] = []
 
@@ -155,7 +184,7 @@ def test_calibrate_by_hand() -> None:
     # 21 values from 0.30 to 0.50: the 5th percentile is the second lowest.
     assert calibrate([0.30 + 0.01 * i for i in range(21)]) == pytest.approx(0.31)
     assert calibrate([0.2, 0.4]) == 0.25  # 0.21, clipped
-    assert calibrate([0.7]) == 0.42
+    assert calibrate([0.7]) == THRESHOLD == 0.43
     assert calibrate([0.40, 0.30]) == pytest.approx(0.305)
     with pytest.raises(InputError):
         calibrate([])

@@ -59,6 +59,35 @@ class SynthesizeConfig(_Section):
     wordings: int = Field(16, ge=5, le=64, description="Question wordings made for each fact.")
     max_answer_characters: int = Field(320, ge=40, description="Answers longer than this are not taken as facts.")
     facts_per_section: int = Field(4, ge=1, description="At most this many facts from one section.")
+    rounds: int = Field(
+        4, ge=1, description="A teacher is asked in at most this many rounds; each goes where coverage is missing."
+    )
+    focus: str = Field(
+        "", description="A report.json: up to twice the wordings, and more of a teacher, where its model is wrong."
+    )
+    teacher: str = Field(
+        "",
+        description="Who writes further examples: URL#model of an OpenAI-compatible endpoint, openai#model, a run, a "
+        "folder or a base. Empty: rules alone.",
+    )
+    teacher_examples: int = Field(0, ge=0, description="Examples asked of the teacher; 0: as many as the rules' facts.")
+    teacher_concurrency: int = Field(8, ge=1, le=256, description="Most calls to the teacher at once.")
+    teacher_temperature: float = Field(0.7, ge=0, le=2, description="Of an endpoint; a local teacher is greedy.")
+    teacher_answer_tokens: int = Field(1024, ge=64, description="Longest reply of the teacher, in tokens.")
+    teacher_timeout: float = Field(120.0, gt=0, description="Seconds without a byte after which a call is repeated.")
+    teacher_requests: int = Field(0, ge=0, description="Budget: most calls to the teacher, in all; 0 sets no limit.")
+    teacher_tokens: int = Field(0, ge=0, description="Budget: most tokens, read and written; 0 sets no limit.")
+    teacher_price: float = Field(0.0, ge=0, description="Budget: most money, by the two prices; 0 sets no limit.")
+    price_in: float = Field(0.0, ge=0, description="Price of a million tokens that the teacher reads.")
+    price_out: float = Field(0.0, ge=0, description="Price of a million tokens that the teacher writes.")
+    reader: Literal["quote", "teacher"] = Field(
+        "quote",
+        description="Who must recover a teacher's answers from the passages: the quoting reader, or the teacher.",
+    )
+
+    def decisive(self) -> dict[str, Any]:
+        """The options that the examples depend on."""
+        return self.model_dump(exclude={"focus", "teacher_concurrency", "teacher_timeout"})
 
 
 class DatasetConfig(_Section):
@@ -202,7 +231,30 @@ class RetrieveConfig(_Section):
 class EvaluateConfig(_Section):
     max_questions: int = Field(150, ge=10, description="Most questions asked from each held-out set.")
     max_new_tokens: int = Field(96, ge=8, description="Longest generated answer in tokens.")
+    shots: int = Field(
+        3, ge=0, le=32, description="Examples in the few-shot prompt of the base; 0 leaves this comparison out."
+    )
     resamples: int = Field(2000, ge=200, description="Bootstrap resamples behind each interval.")
+    metrics: list[str] = Field(
+        [], description="Also measure these, by name; FILE.py:function, a metric of your own, only on the command line."
+    )
+
+
+class ServeConfig(_Section):
+    host: str = Field("127.0.0.1", description="Address to listen on; any but this machine's own needs an API key.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    hosts: list[str] = Field([], description="More names by which clients reach the server (their Host header).")
+    engine: Literal["auto", "transformers", "llamacpp", "vllm"] = Field(
+        "auto", description="What runs the models; auto takes transformers."
+    )
+    slots: int = Field(8, ge=1, le=256, description="Answers of one base that are written at the same time.")
+    waiting: int = Field(64, ge=0, description="Requests that may wait for a slot; beyond them there is a 429.")
+    body_mb: float = Field(4.0, gt=0, description="Requests with a larger body, in megabytes, are refused.")
+    drain_seconds: float = Field(
+        30.0, ge=0, description="After SIGTERM, seconds in which answers under way may finish; then they are ended."
+    )
+    log_prompts: bool = Field(False, description="Also log what is asked and answered, not only sizes and times.")
+    manage_adapters: bool = Field(False, description="Let clients add and remove adapters (POST and DELETE).")
 
 
 class PretrainConfig(_Section):
@@ -259,6 +311,7 @@ class Config(_Section):
     retrieve: RetrieveConfig = RetrieveConfig()  # type: ignore[call-arg]
     evaluate: EvaluateConfig = EvaluateConfig()  # type: ignore[call-arg]
     pretrain: PretrainConfig = PretrainConfig()  # type: ignore[call-arg]
+    serve: ServeConfig = ServeConfig()  # type: ignore[call-arg]
 
 
 def options() -> Iterator[tuple[str, str, Any, str]]:
@@ -348,6 +401,17 @@ def _coerce(data: dict[str, Any], model: type[BaseModel]) -> dict[str, Any]:
     return result
 
 
+def _no_programs(recipe: str | Path, text: str, data: dict[str, Any]) -> None:
+    """A recipe may come from anywhere, so it cannot name a file that would be run."""
+    section = data.get("evaluate")
+    named = section.get("metrics") if isinstance(section, dict) else None
+    if isinstance(named, list) and any(".py" in str(name) for name in named):
+        raise InputError(
+            f"{recipe}:{_line_of(text, ('evaluate', 'metrics'))}: a recipe cannot name a metric in a file.",
+            "Say --metric FILE.py:function on the command line.",
+        )
+
+
 def load_config(recipe: str | Path | None = None, settings: list[str] | None = None) -> Config:
     """The resolved configuration.
 
@@ -362,6 +426,7 @@ def load_config(recipe: str | Path | None = None, settings: list[str] | None = N
                 f"{recipe}:{_line_of(text, ('trust_remote_code',))}: a recipe cannot switch on trust_remote_code.",
                 "Say --set trust_remote_code=true on the command line.",
             )
+        _no_programs(recipe, text, data)
     from_command_line = {_assign(data, setting) for setting in settings or []}
     try:
         return Config.model_validate(_coerce(data, Config))

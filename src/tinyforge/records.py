@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 BlockKind = Literal["heading", "paragraph", "list_item", "table_row", "table_cell", "code", "quote"]
 Role = Literal["system", "user", "assistant"]
-Split = Literal["train", "dev", "wordings", "documents"]
+Split = Literal["train", "dev", "wordings", "documents", "retention"]
 Kind = Literal["text", "chat", "preference", "labelled"]
 
 

@@ -115,10 +115,31 @@ def save(model: Any, folder: Path) -> None:
 
 def load(model: PreTrainedModel, folder: Path) -> Any:
     """The model with the adapter saved in ``folder``, for inference. A qlora base must be loaded in 4 bits again."""
+    return add(model, folder, "default")
+
+
+def add(model: Any, folder: Path, name: str) -> Any:
+    """The same under a name, beside the adapters that the model may have already; the last one added works.
+
+    Raises InputError when several adapters cannot share the model with this one, or it does not fit.
+    """
     dtype, own = model.dtype, list(model.parameters())
-    wrapped = methods.peft().PeftModel.from_pretrained(model, folder, autocast_adapter_dtype=False)
+    peft = methods.peft()
+    if not isinstance(model, peft.PeftModel):
+        wrapped = peft.PeftModel.from_pretrained(model, folder, adapter_name=name, autocast_adapter_dtype=False)
+    else:
+        wrapped = model
+        if peft.PeftConfig.from_pretrained(folder).is_prompt_learning:
+            raise InputError(f"{folder}: its virtual tokens cannot share a model.", "Serve it on a base of its own.")
+        try:
+            wrapped.load_adapter(folder, adapter_name=name, autocast_adapter_dtype=False)
+            wrapped.set_adapter(name)
+        except (RuntimeError, ValueError, KeyError) as error:
+            if name in wrapped.peft_config:
+                wrapped.delete_adapter(name)
+            raise InputError(f"{folder}: does not fit the model: {' '.join(str(error).split())[:200]}.") from error
     _one_dtype(wrapped, own, dtype)
-    return wrapped
+    return wrapped.eval()
 
 
 def virtual_tokens(model: Any) -> int:

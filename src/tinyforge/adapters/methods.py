@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -38,7 +39,12 @@ ADAPTION_LENGTH = 10  # Zhang et al. 2023, LLaMA-Adapter
 
 
 def peft() -> Any:
-    """The library. bitsandbytes, which it imports where installed, warns of an optional kernel that is not needed."""
+    """The library, without two warnings that are not for the person who trains.
+
+    bitsandbytes, which it imports where installed, tells of an optional kernel; and it asks transformers for an
+    attribute by its old name.
+    """
+    warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     import peft as library
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import shlex
 import sys
 import time
@@ -27,6 +28,7 @@ LABELS = {
     "examples": "writing grounded questions and answers",
     "index": "indexing for retrieval",
     "dataset": "splitting by fact",
+    "card": "measuring and describing the dataset",
     "train": "fine-tuning",
     "replay": "writing general text",
     "evaluate": "asking the held-out questions",
@@ -37,11 +39,21 @@ SECTIONS = ("seed", "base", "trust_remote_code", "ingest", "synthesize", "datase
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_source_arguments(parser)
     parser.add_argument("--base", metavar="BASE", help="tiny (embedded), a model folder, or a hub id")
+    parser.add_argument(
+        "--metric",
+        action="append",
+        default=[],
+        metavar="NAME",
+        dest="metrics",
+        help="also measure this: a name, or FILE.py:function of your own; repeatable",
+    )
     add_processes_arguments(parser)
     add_config_arguments(parser, SECTIONS)
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.metrics:
+        args.settings.append(f"evaluate.metrics={json.dumps(args.metrics)}")
     config = config_from(args)
     code = run_by_workers(args, config)
     if code is not None:

@@ -1,37 +1,29 @@
-"""``tinyforge data ACTION``: what would be learned, before anything is trained; chats and formats into rows."""
+"""``tinyforge data ACTION``: look at training data of any kind, check it, mend it, divide it, and turn it into rows."""
 
 from __future__ import annotations
 
 import argparse
-from math import ceil
-from typing import TYPE_CHECKING, Any
-
-from tinyforge.cli import data_convert, data_delete
-from tinyforge.cli.common import add_config_arguments, config_from, print_json
-from tinyforge.errors import InputError
-
-if TYPE_CHECKING:
-    from rich.text import Text
-
-    from tinyforge.config import Config
-    from tinyforge.dataset.render import RenderReport
-    from tinyforge.dataset.rows import RowSet
-    from tinyforge.records import Example, Tokens
+from importlib import import_module
 
 _ACTIONS = {
-    "show": "show rows token by token",
-    "check": "check all rows, and refuse what training would refuse",
-    "convert": "chats and rows of any format into rows of one",
-    "delete": "take a person out of rows that were made of chats",
+    "show": ("data_show", "show which tokens of your rows are learned"),
+    "validate": ("data_validate", "list what is wrong with rows, line by line with the fix, and repair what is safe"),
+    "stats": ("data_stats", "count rows, lengths, languages, labels, topics, copies, personal data and rude words"),
+    "dedupe": ("data_dedupe", "leave out rows that repeat others, exactly or nearly, and list each with its twin"),
+    "clean": ("data_clean", "take control characters, markup, boilerplate and stray white space out of texts"),
+    "split": ("data_split", "divide rows into train, dev and test so that none gives another away"),
+    "convert": ("data_convert", "chats and rows of any format into rows of one"),
+    "delete": ("data_delete", "take a person out of rows that were made of chats"),
+    "why": ("data_why", "say where a row of a synthesized dataset comes from, or why it is not there"),
+    "rejected": ("data_rejected", "list what the gates of a synthesis refused, and why"),
+    "exclude": ("data_exclude", "leave a fact or a row out of a synthesized dataset, for good"),
+    "edit": ("data_exclude", "give a fact of a synthesized dataset another answer, for good"),
 }
-_OTHERS = {"convert": data_convert, "delete": data_delete}
-_LISTED = 20
-_SIDES = {"preference": ("chosen", "rejected"), "labelled": ("input",), "text": ("text",), "chat": ("conversation",)}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    for name, summary in _ACTIONS.items():
+    for name, (module, summary) in _ACTIONS.items():
         added = actions.add_parser(
             name,
             help=summary,
@@ -39,207 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
-        if name in _OTHERS:
-            _OTHERS[name].add_arguments(added)
-        else:
-            _add_reading_arguments(added)
-
-
-def _add_reading_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("data", metavar="DATA", help=".jsonl .json .csv .tsv .parquet, or a saved HF dataset's folder")
-    parser.add_argument("--base", metavar="NAME", help="the base whose tokens and template are used (default: tiny)")
-    parser.add_argument("--rows", type=_positive, default=5, metavar="N", help="show: how many rows (default: 5)")
-    add_config_arguments(parser, ("base", "trust_remote_code", "dataset", "train"))
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return number
+        import_module(f"tinyforge.cli.{module}").add_arguments(added)
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.action in _OTHERS:
-        code: int = _OTHERS[args.action].run(args)
-        return code
-    from tinyforge.dataset.rows import read_rows
-    from tinyforge.models.resolve import load_tokenizer, resolve, saved_stop_ids
-
-    config = config_from(args)
-    found = read_rows(args.data)
-    base = resolve(config.base)
-    _needs_decoder(base.folder, config)
-    tokenizer = load_tokenizer(base.folder, config.trust_remote_code)
-    stops = saved_stop_ids(base.folder, tokenizer)
-    return (_show if args.action == "show" else _check)(args, config, found, tokenizer, stops)
-
-
-def _needs_decoder(folder: Any, config: Config) -> None:
-    from transformers import AutoConfig
-
-    from tinyforge.models.family import family
-
-    kind = family(AutoConfig.from_pretrained(folder, trust_remote_code=config.trust_remote_code))
-    if kind != "decoder":
-        raise InputError(
-            f"{config.base}: is an {kind}; `tinyforge data` shows what a decoder learns.", "Use --base tiny, say."
-        )
-
-
-# --- show -------------------------------------------------------------------------------------------------------------
-
-
-def _show(args: argparse.Namespace, config: Config, found: RowSet, tokenizer: Any, stops: set[int]) -> int:
-    examples = found.examples[: args.rows]
-    rows = [_row(example, config, tokenizer, stops) for example in examples]
-    if args.json:
-        print_json(rows)
-        return 0
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    for row in rows:
-        console.print(_heading(row), soft_wrap=True)
-        for side in row["sides"]:
-            name = f"{side['name']}: " if len(row["sides"]) > 1 else ""
-            facts = f"  {name}{side['tokens']} tokens · {side['trained']} trained · {side['stop']}"
-            console.print(facts, style="cyan", markup=False, soft_wrap=True)
-            console.print(_coloured(side["spans"], console.is_terminal), soft_wrap=True)
-        console.print()
-    legend = "trained tokens are green, ignored ones dim" if console.is_terminal else "[[trained tokens]], ignored ones"
-    console.print(f"{len(rows)} of {len(found.examples)} rows · {legend}", markup=False, soft_wrap=True)
-    return 0
-
-
-def _row(example: Example, config: Config, tokenizer: Any, stops: set[int]) -> dict[str, Any]:
-    from tinyforge.dataset.render import place_of, render_example, sequences
-
-    try:
-        tokens = render_example(example, tokenizer, config.train.all_tokens)
-    except InputError as error:
-        raise InputError(f"{place_of(example)}: {error.message}", error.fix) from error
-    sides = zip(_SIDES[example.kind], sequences(tokens), strict=True)
-    return {
-        "place": place_of(example),
-        "kind": example.kind,
-        "label": example.label,
-        "too_long": max(len(side.ids) for side in sequences(tokens)) > config.dataset.max_length,
-        "sides": [_side(name, side, tokenizer, stops, example) for name, side in sides],
-    }
-
-
-def _side(name: str, tokens: Tokens, tokenizer: Any, stops: set[int], example: Example) -> dict[str, Any]:
-    trained = not stops.isdisjoint(tokens.labels)
-    stop = "stop token trained" if trained else "NO stop token trained"
-    return {
-        "name": name,
-        "tokens": len(tokens.ids),
-        "trained": tokens.targets,
-        "stop": "its class is what is learned" if example.kind == "labelled" else stop,
-        "spans": _spans(tokens, tokenizer),
-    }
-
-
-def _spans(tokens: Tokens, tokenizer: Any) -> list[dict[str, Any]]:
-    """The decoded text in stretches of trained and ignored tokens; the first token of all can never be predicted."""
-    learned = [place > 0 and label >= 0 for place, label in enumerate(tokens.labels)]
-    borders = [i for i in range(1, len(learned)) if learned[i] != learned[i - 1]]
-    spans, before = [], ""
-    for start, end in zip([0, *borders], [*borders, len(learned)], strict=True):
-        text = tokenizer.decode(tokens.ids[:end], skip_special_tokens=False, clean_up_tokenization_spaces=False)
-        spans.append({"text": text[len(before) :], "trained": learned[start]})
-        before = text
-    return spans
-
-
-def _heading(row: dict[str, Any]) -> Text:
-    from rich.text import Text
-
-    label = f" · label {row['label']}" if row["label"] else ""
-    fate = "cut into several sequences" if row["kind"] == "text" else "left out"
-    long = f" · longer than dataset.max_length: {fate}" if row["too_long"] else ""
-    return Text(f"{row['place']} · {row['kind']}{label}{long}", style="bold")
-
-
-def _coloured(spans: list[dict[str, Any]], terminal: bool) -> Text:
-    from rich.text import Text
-
-    from tinyforge.serve.terminal import plain
-
-    shown = Text()
-    for span in spans:
-        text = plain(span["text"])
-        if not terminal and span["trained"]:
-            text = f"[[{text}]]"
-        shown.append(text, style="bold green" if span["trained"] else "dim")
-    return shown
-
-
-# --- check ------------------------------------------------------------------------------------------------------------
-
-
-def _check(args: argparse.Namespace, config: Config, found: RowSet, tokenizer: Any, stops: set[int]) -> int:
-    from tinyforge.dataset.render import survey
-
-    _, report = survey(found.examples, tokenizer, config.dataset.max_length, stops, config.train.all_tokens)
-    shared = tokenizer.pad_token_id in stops
-    if args.json:
-        lengths = {**_lengths(report), "limit": config.dataset.max_length}
-        refusals = [str(refusal) for refusal in report.refusals]
-        checked = {"lengths": lengths, **report.to_json(), "padding_is_a_stop_token": shared, "refusals": refusals}
-        print_json({**found.to_json(), **checked})
-    else:
-        _print_check(found, report, config, shared)
-    if report.refusals:
-        raise report.refusals[0]
-    return 0
-
-
-def _lengths(report: RenderReport) -> dict[str, int]:
-    ordered = sorted(report.lengths)
-    ranks = {"median": 0.5, "95th": 0.95, "longest": 1.0}
-    return {name: ordered[ceil(share * len(ordered)) - 1] for name, share in ranks.items()} if ordered else {}
-
-
-def _print_check(found: RowSet, report: RenderReport, config: Config, shared: bool) -> None:
-    from tinyforge.serve.terminal import plain
-
-    def line(name: str, text: str) -> None:
-        print(plain(f"{name:<9} {text}"))
-
-    limit = config.dataset.max_length
-    line("rows", f"{len(found.examples) + len(found.dropped)} read, {len(found.examples)} usable ({found.kind})")
-    line("shapes", _counted(found.shapes))
-    line("tokens", " · ".join(f"{name} {count}" for name, count in _lengths(report).items()) + f" (limit {limit})")
-    if found.kind != "labelled":
-        line("trained", f"{report.targets:,} of {report.tokens:,} tokens")
-    if report.pieces:
-        line("cut", f"{report.pieces} texts longer than {limit} tokens, into sequences: nothing is lost")
-    if report.names:
-        line("left out", f"{_counted(report.left_out)}: {_some(report.names)}")
-    if found.dropped:
-        line("dropped", _counted(found.reasons))
-        for row in found.dropped[:_LISTED]:
-            line("", str(row))
-        if len(found.dropped) > _LISTED:
-            line("", f"and {len(found.dropped) - _LISTED} more (--json lists them all)")
-    if found.unused:
-        line("unread", f"fields that are not used: {_counted(found.unused)}")
-    for note in found.notes:
-        line("note", note)
-    if shared:
-        line("note", "padding and a stop token are the same token; padding is never learned, the stop token is")
-    for refusal in report.refusals:
-        line("refused", str(refusal))
-    if not report.refusals:
-        print("Training would start.")
-
-
-def _counted(counts: dict[str, int]) -> str:
-    return ", ".join(f"{name} {count}" for name, count in counts.items())
-
-
-def _some(names: list[str]) -> str:
-    more = len(names) - _LISTED
-    return ", ".join(names[:_LISTED]) + (f" and {more} more" if more > 0 else "")
+    code: int = import_module(f"tinyforge.cli.{_ACTIONS[args.action][0]}").run(args)
+    return code

@@ -21,9 +21,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "data",
         metavar="DATA",
         nargs="+",
-        help="chat exports (Discord, Slack, Telegram, WhatsApp: file, folder or zip), or a file of rows",
+        help="chat exports (Discord, Slack, Telegram, WhatsApp: file, folder or zip), a file of rows, or a run",
     )
-    parser.add_argument("--out", required=True, metavar="ROWS.jsonl", help="the file to write")
+    parser.add_argument(
+        "--out", required=True, metavar="ROWS.jsonl", help="the file to write: .jsonl, .csv or .parquet"
+    )
     parser.add_argument("--to", choices=_FORMATS, default="messages", help="the format to write (default: messages)")
     parser.add_argument("--persona", metavar="NAME", help="a chat: whose turns become the assistant's and are learned")
     parser.add_argument(

@@ -9,7 +9,7 @@ from tinyforge.cli.common import print_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", metavar="RUN", help="a folder made by `tinyforge train` or `tinyforge build`")
+    parser.add_argument("run", metavar="RUN", help="a folder made by `tinyforge train` or `build`, or a base as it is")
     parser.add_argument("texts", nargs="+", metavar="TEXT", help="questions, or texts to classify")
     parser.add_argument("--json", action="store_true", help="print the answers as JSON")
 

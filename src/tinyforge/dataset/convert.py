@@ -12,12 +12,12 @@ from tinyforge.config import ChatsConfig
 from tinyforge.dataset.chat_rows import read_chat_rows
 from tinyforge.dataset.origin import origin_of
 from tinyforge.dataset.rows import RowSet, read_rows
+from tinyforge.dataset.written import check_out, write_rows
 from tinyforge.errors import InputError
 from tinyforge.ingest.chats import recognise
 from tinyforge.ingest.privacy import in_words, redact
 from tinyforge.ingest.pseudonyms import Pseudonyms
 from tinyforge.records import Example, Message
-from tinyforge.run import write_jsonl
 
 Row = dict[str, Any]
 
@@ -36,14 +36,11 @@ class Converted:
 
 
 def convert(paths: Sequence[Path], out: Path, to: str, config: ChatsConfig) -> Converted:
-    """Write what ``paths`` hold to ``out`` as JSON lines in the format ``to``; stand-ins are kept beside it.
+    """Write what ``paths`` hold to ``out`` (.jsonl, .csv, .parquet) in the format ``to``; stand-ins are kept beside it.
 
     Raises InputError when nothing can be read or written, and before anything is written.
     """
-    if out.suffix.lower() != ".jsonl":
-        raise InputError(f"{out}: rows are written as JSON lines.", f"--out {out.with_suffix('.jsonl')}")
-    if any(path.resolve() == out.resolve() for path in paths):
-        raise InputError(f"{out}: is the input itself.", "Give --out another name.")
+    check_out(out, *paths)
     pseudonyms = Pseudonyms(out.parent)
     found = read_any(paths, config, pseudonyms)
     rows, unfit = [], Counter[str]()
@@ -56,7 +53,7 @@ def convert(paths: Sequence[Path], out: Path, to: str, config: ChatsConfig) -> C
         raise InputError(f"no row has a form in {to} ({', '.join(unfit)}).", "Use --to messages.")
     if not config.keep_pii:  # first, so that no row can exist without its stand-ins
         pseudonyms.save()
-    return Converted(found, write_jsonl(out, rows), unfit)
+    return Converted(found, write_rows(out, rows), unfit)
 
 
 def read_any(paths: Sequence[Path], config: ChatsConfig, pseudonyms: Pseudonyms) -> RowSet:

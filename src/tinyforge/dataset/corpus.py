@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
+from tinyforge.dataset.similar import shingles
 from tinyforge.errors import InputError
 from tinyforge.records import Tokens, content_id
 from tinyforge.run import read_json, write_folder_atomic, write_json
@@ -174,13 +175,6 @@ def read_texts(sources: Sequence[str | Path], hub_characters: int = 10**9) -> It
         raise InputError(f"{', '.join(map(str, sources))}: no text found.", "Give folders of text, JSONL or Parquet.")
 
 
-def _shingles(text: str) -> list[str]:
-    words = text.lower().split()
-    if len(words) <= SHINGLE_WORDS:
-        return [" ".join(words)]
-    return [" ".join(words[i : i + SHINGLE_WORDS]) for i in range(len(words) - SHINGLE_WORDS + 1)]
-
-
 def deduplicate(
     texts: Iterable[tuple[str, str]], threshold: float, report: CorpusReport, seed: int = 0
 ) -> Iterator[tuple[str, str]]:
@@ -204,7 +198,7 @@ def deduplicate(
             continue
         exact.add(key)
         signature = RMinHash(num_perm=SIGNATURE_BITS, seed=seed)
-        signature.update(_shingles(text))
+        signature.update(sorted(shingles(text.lower().split(), SHINGLE_WORDS)))
         if any(signature.jaccard(signatures[other]) >= threshold for other in index.query(signature)):
             report.drop(f"near duplicate (Jaccard of at least {threshold:g})", name)
             continue

@@ -25,6 +25,11 @@ def general_texts() -> list[str]:
     return [text.strip() for text in GENERAL.read_text(encoding="utf-8").split("\n---\n")]
 
 
+def retention_examples() -> list[Example]:
+    """The same as rows of the split ``retention``: what a tuned model should still be able to predict."""
+    return [Example(content_id(text), (), text=text, split="retention") for text in general_texts()]
+
+
 def text_rows(text: str, tokenizer: PreTrainedTokenizerBase, longest: int) -> list[Tokens]:
     """Running text as rows of at most ``longest`` tokens, every one learned. InputError without an end token."""
     stops = {tokenizer.eos_token_id} - {None}

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from tinyforge.dataset.components import components
 from tinyforge.dataset.origin import Origin, origin_of
 from tinyforge.errors import InputError
 from tinyforge.records import Example, content_id
@@ -86,21 +87,13 @@ def _keys(example: Example) -> Iterator[str]:
 
 def _groups(examples: Sequence[Example]) -> dict[str, list[int]]:
     """The places of rows that share a key, directly or through others, named by what they say (not by order)."""
-    leader: dict[str, str] = {}
-
-    def find(key: str) -> str:
-        while leader.setdefault(key, key) != key:
-            leader[key] = leader[leader[key]]
-            key = leader[key]
-        return key
-
-    for example in examples:
-        first, *others = _keys(example)
-        for other in others:
-            leader[find(other)] = find(first)
-    members: dict[str, list[int]] = defaultdict(list)
-    for index, example in enumerate(examples):
-        members[find(next(_keys(example)))].append(index)
+    keys = [list(_keys(example)) for example in examples]
+    links = [(keys[index][0], other) for index in range(len(examples)) for other in keys[index][1:]]
+    joined = components([key for listed in keys for key in listed], links)
+    group_of = {key: number for number, group in enumerate(joined) for key in group}
+    members: dict[int, list[int]] = defaultdict(list)
+    for index, listed in enumerate(keys):
+        members[group_of[listed[0]]].append(index)
     return {min(examples[index].id for index in group): group for group in members.values()}
 
 

@@ -21,6 +21,12 @@ def with_passages(question: str, passages: Sequence[tuple[str, str]]) -> list[Me
     return [Message("user", "\n\n".join([*blocks, f"Question: {question}"]))]
 
 
+def few_shot(question: str, shots: Sequence[tuple[str, str]]) -> list[Message]:
+    """The question after examples, each a ``(question, answer)``, as earlier turns of the conversation."""
+    turns = [turn for asked, answer in shots for turn in (Message("user", asked), Message("assistant", answer))]
+    return [*turns, Message("user", question)]
+
+
 def passages_of(hits: Sequence[Hit]) -> list[tuple[str, str]]:
     """Hits as ``(heading path, text)``."""
     return [(" > ".join(hit.path), hit.text) for hit in hits]

@@ -80,7 +80,7 @@ def read_rows(source: str | Path) -> RowSet:
     and line in ``metadata``. Raises InputError, naming file and line, when no row can be used, when the rows are of
     different kinds (running text, conversations, preferences, labels), or when the file cannot be read.
     """
-    _no_chat(Path(source))
+    refuse_chat(Path(source))
     table = open_table(Path(source))
     found = RowSet(str(source), notes=table.notes)
     seen: dict[str, int] = {}
@@ -104,8 +104,8 @@ def read_rows(source: str | Path) -> RowSet:
     return found
 
 
-def _no_chat(path: Path) -> None:
-    """A chat export has no rows until it is said whose turns to learn."""
+def refuse_chat(path: Path) -> None:
+    """Raises InputError for a chat export: it has no rows until it is said whose turns to learn."""
     if path.suffix.lower() in (".json", ".txt", ".zip") or (path.is_dir() and not (path / "state.json").exists()):
         program = recognise(path)
         if program:

@@ -15,12 +15,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from tinyforge.config import DatasetConfig
+from tinyforge.dataset.components import components
+from tinyforge.dataset.similar import character_grams, jaccard
 from tinyforge.errors import InputError
 from tinyforge.records import Example, Span, Split, content_id
 
 FEWEST_CLUSTERS = 8
 _CLUSTER_NGRAM = 8  # stricter than what is checked, so that the check cannot fail for want of a word
 _LEAK_NGRAM = 13
+_NEAR_WORDING = 0.8  # Jaccard similarity of character 5-grams
 _FEWEST_TEST_FACTS = 20  # where there are a hundred facts or more
 _WORD = re.compile(r"[^\W_]+")
 
@@ -53,7 +56,7 @@ def split(examples: Sequence[Example], config: DatasetConfig, seed: int) -> Spli
     facts: dict[str, list[Example]] = defaultdict(list)
     for example in examples:
         facts[example.fact or example.id].append(example)
-    clusters = _clusters(facts)
+    clusters = components(facts, _links(facts))
     parts = _assign(clusters, {fact: rows[0].rule for fact, rows in facts.items()}, config, seed)
     names = {fact: content_id("cluster", *sorted(members)) for members in clusters for fact in members}
     placed: dict[str, Split] = {}
@@ -68,26 +71,6 @@ def split(examples: Sequence[Example], config: DatasetConfig, seed: int) -> Spli
     ]
     left = [Dropped(e.id, e.fact, reasons[e.id]) for e in examples if e.id not in placed]
     return SplitResult(kept, left)
-
-
-def _clusters(facts: dict[str, list[Example]]) -> list[list[str]]:
-    """The connected components of facts, each in the order of the examples."""
-    parent = {fact: fact for fact in facts}
-
-    def find(fact: str) -> str:
-        while parent[fact] != fact:
-            parent[fact] = parent[parent[fact]]
-            fact = parent[fact]
-        return fact
-
-    for one, other in _links(facts):
-        left, right = find(one), find(other)
-        if left != right:
-            parent[right] = left
-    groups: dict[str, list[str]] = defaultdict(list)
-    for fact in facts:
-        groups[find(fact)].append(fact)
-    return list(groups.values())
 
 
 def _links(facts: dict[str, list[Example]]) -> Iterator[tuple[str, str]]:
@@ -191,9 +174,22 @@ def _place(
         return
     # A fact with few wordings is trained first, tested on new wordings second.
     tested = min(aside, len(ordered) - 1)
+    held = ordered[:tested]
+    apart = [row for row in ordered[tested:] if not any(_nearly(row, other) for other in held)]
+    if not apart:  # every wording is nearly a tested one: then it is the test that goes
+        apart, held = ordered[tested:], []
+    kept = {row.id for row in (*held, *apart)}
+    reasons.update({row.id: "nearly a wording of the other side" for row in ordered if row.id not in kept})
+    ordered, tested = [*held, *apart], len(held)
     watched = 1 if len(ordered) - tested > 1 else 0
     for number, row in enumerate(ordered):
         placed[row.id] = "wordings" if number < tested else "dev" if number < tested + watched else "train"
+
+
+def _nearly(one: Example, other: Example) -> bool:
+    """Whether two wordings differ by a few letters: a test on one would only ask for the other again."""
+    grams = (character_grams(_asked(example)) for example in (one, other))
+    return jaccard(*grams) >= _NEAR_WORDING
 
 
 def _asked(example: Example) -> str:
@@ -265,3 +261,15 @@ def _shared_questions(train: list[Example], held_out: list[Example]) -> Iterator
     for example in held_out:
         if _asked(example) in trained:
             yield f"{example.split} asks a trained question: {example.question!r}."
+
+
+def without_answers_of(documents: Sequence[Example], rows: Sequence[Example]) -> tuple[list[Example], dict[str, int]]:
+    """The rows whose prompts hold no 13 words in a row of an answer of the documents test; how many do, by reason."""
+    grams = {gram for e in documents for gram in _grams(_words(e.answer), _LEAK_NGRAM)}
+    kept = [
+        row
+        for row in rows
+        if grams.isdisjoint(gram for m in row.messages for gram in _grams(_words(m.content), _LEAK_NGRAM))
+    ]
+    reason = "its passages hold an answer of the documents test"
+    return kept, {reason: len(rows) - len(kept)} if len(kept) < len(rows) else {}

@@ -20,6 +20,7 @@ from tinyforge.dataset.shapes import RowError
 from tinyforge.errors import InputError
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
+_SPLIT_FILES = ("dev.jsonl", "wordings.jsonl", "documents.jsonl", "retention.jsonl", "test.jsonl")
 _PACKED = (".gz", ".zst")
 _LONGEST_CELL = 1 << 30  # characters; Python's own limit of 131,072 refuses a long document
 
@@ -37,7 +38,10 @@ class Table:
 
 
 def open_table(path: Path) -> Table:
-    """The rows of ``path``, by its suffix. Raises InputError here or while reading, naming the file and line."""
+    """The rows of ``path``, by its suffix; of a run or a folder, its training rows.
+
+    Raises InputError here or while reading, naming the file and line.
+    """
     if path.is_dir():
         return _open_folder(path)
     if not path.exists():
@@ -208,6 +212,13 @@ def _class_name(number: int | None, labels: list[str]) -> str:
 
 
 def _open_folder(folder: Path) -> Table:
+    """A run, its dataset, or a folder that HF datasets saved; of several splits the training one."""
+    for place in (folder / "dataset", folder):
+        train = place / "train.jsonl"
+        if train.is_file():
+            others = sorted(path for path in place.glob("*.jsonl") if path.name in _SPLIT_FILES)
+            notes = [f"the split {path.stem} is not read; give {path} to read it" for path in others]
+            return Table(train, f"{place.name}/{train.name}", _json_lines(train, _lines(train)), notes)
     splits_file = folder / "dataset_dict.json"
     if not splits_file.is_file():
         return Table(folder, folder.name, enumerate(_arrow(folder), 1))

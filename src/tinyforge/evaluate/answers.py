@@ -8,6 +8,7 @@ from difflib import SequenceMatcher
 from typing import Any
 
 from tinyforge.evaluate.compare import Answer
+from tinyforge.evaluate.evidence import evidence_pieces
 from tinyforge.evaluate.legend import READING_ORDER, SETS, ordered
 from tinyforge.evaluate.markup import Markup, details, join, tag
 from tinyforge.evaluate.metrics import normalise, token_f1
@@ -41,6 +42,10 @@ def question_rows(
                 "source": source,
                 "section": section,
                 "rule": example.rule,
+                "fact": example.fact,
+                "topic": example.topic,
+                "difficulty": example.difficulty,
+                "evidence": evidence_pieces(example.evidence, documents),
                 "answers": {variant: _answer_row(answer, example) for variant, answer in given.items()},
             }
         )
@@ -103,11 +108,7 @@ def _folded(rows: Sequence[Row], word: str) -> list[Markup]:
 
 def _card(row: Row) -> Markup:
     answers = row["answers"]
-    lines = [_line("reference", row["reference"], "", "reference")]
-    for variant in ordered(answers, READING_ORDER):
-        answer = answers[variant]
-        text = tag("em", answer["text"] or "declined") if answer["declined"] else mark(row["reference"], answer["text"])
-        lines.append(_line(variant, text or tag("em", "nothing"), f"{answer['token_f1']:.2f}", ""))
+    lines = [_answer_line(variant, answers[variant], row["reference"]) for variant in ordered(answers, READING_ORDER)]
     place = tag("span", " › ".join(filter(None, (row["source"], row["section"]))))
     rule = tag("span", f"rule: {row['rule']}", class_="rule") if row["rule"] else ""
     return tag(
@@ -116,7 +117,9 @@ def _card(row: Row) -> Markup:
             "p", tag("span", _SET_CHIPS.get(row["set"], row["set"]), class_="chip"), *map(_change, changes(row).items())
         ),
         tag("h4", row["question"]),
-        tag("dl", *lines),
+        tag("p", tag("span", "reference", class_="name"), tag("span", row["reference"]), class_="reference"),
+        tag("dl", *lines, class_="answers"),
+        _evidence(row.get("evidence", [])),
         tag("footer", place, rule),
         class_="card",
     )
@@ -130,8 +133,23 @@ def _change(change: tuple[str, float]) -> Markup:
     return tag("span", f"{arrow} {shown} by {label}", class_=f"change {direction}")
 
 
-def _line(name: str, text: object, score: str, class_: str) -> Markup:
-    return tag("div", tag("dt", name, tag("span", score, class_="f1")), tag("dd", text), class_=class_)
+def _answer_line(variant: str, answer: Mapping[str, Any], reference: str) -> Markup:
+    text = tag("em", answer["text"] or "declined") if answer["declined"] else mark(reference, answer["text"])
+    score = tag("span", f"{answer['token_f1']:.2f}", class_="f1")
+    return tag("div", tag("dt", variant, score), tag("dd", text or tag("em", "nothing")))
+
+
+def _evidence(pieces: Sequence[Mapping[str, str]]) -> Markup:
+    """The passage with the words that the answer stands on highlighted."""
+    shown = [
+        tag("q", _tight(piece["before"]), tag("mark", piece["text"], class_="evidence"), _tight(piece["after"]))
+        for piece in pieces
+    ]
+    return tag("p", tag("span", "evidence", class_="name"), *shown, class_="passage") if shown else Markup()
+
+
+def _tight(text: str) -> str:
+    return re.sub(r"\n{2,}", "\n", text)
 
 
 def mark(reference: str, answer: str) -> Markup:

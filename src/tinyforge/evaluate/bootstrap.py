@@ -5,8 +5,8 @@ not independent, so what is drawn with replacement are whole facts with all thei
 Davison & Hinkley 1997, "Bootstrap Methods and their Application", under hierarchical data). Drawing single questions
 would give intervals that are too narrow.
 
-Every statistic here is a ratio of two sums over questions: a mean divides by a column of ones, a perplexity divides
-the negative log likelihood by the tokens. Columns that go in together share their draws, which is what pairs them.
+Every statistic here is a function of sums over questions: a mean divides by a column of ones, a perplexity divides
+the negative log likelihood by the tokens. What is drawn with the same seed shares its draws, which is what pairs it.
 
 The interval is the expanded percentile interval (Hesterberg 2015, "What Teachers Should Know About the Bootstrap"):
 the plain percentile interval is too narrow, by sqrt((c-1)/c) and by taking the normal quantile where Student's t with
@@ -39,24 +39,34 @@ def cluster_sums(columns: Array, clusters: Sequence[Hashable]) -> Array:
     return sums
 
 
-def resample(numerators: Array, denominators: Array, *, resamples: int, seed: Seed, cells: int = _CELLS) -> Array:
-    """Ratios of sums over clusters drawn with replacement: two (c, k) tables -> (r, k)."""
-    count = len(numerators)
+def redraw(sums: Array, *, resamples: int, seed: Seed, cells: int = _CELLS) -> Array:
+    """Sums over clusters drawn with replacement, as many as there are: (c, k) -> (r, k).
+
+    The draws depend on c, ``resamples`` and ``seed`` alone, so that tables drawn apart are paired all the same.
+    """
+    count = len(sums)
     rng = np.random.default_rng(seed)
-    ratios = np.empty((resamples, numerators.shape[1]))
+    drawn_sums = np.empty((resamples, sums.shape[1]))
     block = max(1, cells // count)
     for start in range(0, resamples, block):
         rows = min(block, resamples - start)
         drawn = rng.integers(count, size=(rows, count)) + np.arange(rows)[:, None] * count
         times = np.bincount(drawn.ravel(), minlength=rows * count).reshape(rows, count).astype(np.float64)
-        ratios[start : start + rows] = (times @ numerators) / (times @ denominators)
-    return ratios
+        drawn_sums[start : start + rows] = times @ sums
+    return drawn_sums
+
+
+def resample(numerators: Array, denominators: Array, *, resamples: int, seed: Seed, cells: int = _CELLS) -> Array:
+    """Ratios of sums over clusters drawn with replacement: two (c, k) tables -> (r, k)."""
+    k = numerators.shape[1]
+    drawn = redraw(np.hstack([numerators, denominators]), resamples=resamples, seed=seed, cells=cells)
+    return np.asarray(drawn[:, :k] / drawn[:, k:], dtype=np.float64)
 
 
 def interval(ratios: Array, clusters: int) -> tuple[Array, Array]:
-    """The ends of the 95% interval of each column: (r, k) -> two of (k,)."""
+    """The ends of the 95% interval of each column: (r, k) -> two of (k,); draws in which it is undefined are NaN."""
     tail = expanded_tail(clusters)
-    low, high = np.quantile(ratios, [tail, 1 - tail], axis=0)
+    low, high = np.nanquantile(ratios, [tail, 1 - tail], axis=0)
     return low, high
 
 
@@ -64,12 +74,15 @@ def expanded_tail(clusters: int) -> float:
     """The percentile to cut at either end so that the interval of a mean is as wide as Student's t asks for."""
     if clusters < 2:
         raise ValueError("an interval needs at least two clusters")
-    return NormalDist().cdf(-sqrt(clusters / (clusters - 1)) * _student_quantile(clusters - 1))
+    return NormalDist().cdf(-sqrt(clusters / (clusters - 1)) * student_quantile(clusters - 1))
 
 
-def _student_quantile(freedom: int) -> float:
-    """The upper 2.5% point of Student's t, by the expansion in 1/freedom (Abramowitz & Stegun 26.7.5)."""
-    z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+def student_quantile(freedom: int, level: float = (1 + CONFIDENCE) / 2) -> float:
+    """The point that Student's t stays below with probability ``level``, by the expansion in 1/freedom.
+
+    Abramowitz & Stegun 26.7.5.
+    """
+    z = NormalDist().inv_cdf(level)
     return (
         z
         + (z**3 + z) / (4 * freedom)

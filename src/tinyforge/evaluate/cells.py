@@ -20,7 +20,7 @@ def shown_metrics(scores: Scores) -> list[str]:
 def best_value(scores: Scores, metric: str) -> float | None:
     """The best value in a column; None where there is nothing to be best at."""
     values = [float(metrics[metric]["value"]) for metrics in scores.values() if metric in metrics]
-    if metric == "declined" or len(set(values)) < 2:
+    if metric in legend.NO_BEST or len(set(values)) < 2:
         return None
     return min(values) if metric in legend.LOWER_IS_BETTER else max(values)
 

@@ -58,15 +58,88 @@ def losses(curve: Sequence[Mapping[str, Any]], best_step: int | None) -> Markup:
     return _svg("loss", "Training and dev loss over steps", draw, height=2.7)
 
 
-def learning_rate(curve: Sequence[Mapping[str, Any]]) -> Markup:
-    """The learning rate over optimizer steps."""
+def over_steps(curve: Sequence[Mapping[str, Any]], key: str, title: str) -> Markup:
+    """One measured quantity over optimizer steps, from zero up."""
 
     def draw(axes: Any) -> None:
-        axes.plot(*_column(curve, "learning_rate"), color=_FIRST, linewidth=1.6)
+        axes.plot(*_column(curve, key), color=_FIRST, linewidth=1.6)
         axes.set_ylim(bottom=0)
-        axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 2), useMathText=False)
+        axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 5), useMathText=False)
 
-    return _svg("learning-rate", "Learning rate over steps", draw, height=2.7)
+    return _svg(key.replace("_", "-"), f"{title} over steps", draw, height=2.7)
+
+
+def heat(
+    name: str, title: str, rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequence[float]]
+) -> Markup:
+    """A map of numbers from 0 to 1: the higher, the stronger its colour; the number stands in each field."""
+
+    def draw(axes: Any) -> None:
+        from matplotlib.patches import Rectangle
+
+        for y, line in enumerate(cells):
+            for x, value in enumerate(line):
+                strength = 0.04 + 0.56 * min(1.0, max(0.0, value))
+                axes.add_patch(Rectangle((x + 0.02, y + 0.04), 0.96, 0.92, facecolor=_FIRST, alpha=strength, lw=0))
+                axes.text(x + 0.5, y + 0.5, f"{value:.2f}", ha="center", va="center", fontsize=9.5)
+        axes.set_xlim(0, len(columns))
+        axes.set_ylim(len(rows), 0)
+        axes.set_xticks([x + 0.5 for x in range(len(columns))], columns, rotation=40, ha="left")
+        axes.set_yticks([y + 0.5 for y in range(len(rows))], rows)
+        axes.xaxis.tick_top()
+        axes.tick_params(length=0, labelsize=9.5)
+        axes.grid(visible=False)
+        axes.spines[:].set_visible(False)
+
+    return _svg(f"map-{name}", title, draw, height=1.0 + 0.3 * len(rows))
+
+
+def bars(name: str, title: str, counts: Mapping[str, int]) -> Markup:
+    """How many of each, the most first, the number at the end of its bar."""
+
+    def draw(axes: Any) -> None:
+        axes.barh(list(counts), list(counts.values()), color=_FIRST, height=0.62)
+        for row, count in enumerate(counts.values()):
+            axes.annotate(f"{count:,}", (count, row), xytext=(5, 0), textcoords="offset points", va="center")
+        axes.set_ylim(len(counts) - 0.5, -0.5)
+        axes.margins(x=0.14)
+        axes.tick_params(length=0)
+        axes.set_xticks([])
+        axes.grid(visible=False)
+        axes.spines[:].set_visible(False)
+
+    return _svg(f"bars-{name}", title, draw, height=0.25 + 0.3 * len(counts))
+
+
+def histogram(name: str, title: str, sizes: Sequence[int]) -> Markup:
+    """How many there are of each size, in about twenty steps."""
+
+    def draw(axes: Any) -> None:
+        step = max(1, -(-max(sizes) // 20))
+        axes.hist(sizes, bins=range(0, max(sizes) + 2 * step, step), color=_FIRST, rwidth=0.88)
+        axes.set_xlim(left=0)
+
+    return _svg(f"histogram-{name}", title, draw, height=2.4)
+
+
+def shares(name: str, title: str, values: Mapping[str, float]) -> Markup:
+    """Shares from 0 to 1, one bar each in the order given, with the number at its end."""
+
+    def draw(axes: Any) -> None:
+        rows = range(len(values))
+        axes.barh(rows, [1.0] * len(values), color=_LINE, height=0.62, alpha=0.4)
+        axes.barh(rows, list(values.values()), color=_FIRST, height=0.62)
+        for row, value in enumerate(values.values()):
+            axes.annotate(f"{value:.0%}", (1, row), xytext=(5, 0), textcoords="offset points", va="center")
+        axes.set_yticks(rows, [label if len(label) <= 32 else "…" + label[-31:] for label in values])
+        axes.invert_yaxis()
+        axes.set_xlim(0, 1.12)
+        axes.tick_params(length=0)
+        axes.set_xticks([])
+        axes.grid(visible=False)
+        axes.spines[:].set_visible(False)
+
+    return _svg(f"shares-{name}", title, draw, height=0.25 + 0.3 * len(values))
 
 
 def score_dots(name: str, scores: Mapping[str, Mapping[str, Mapping[str, float]]], choice: str) -> Markup:
@@ -80,7 +153,7 @@ def score_dots(name: str, scores: Mapping[str, Mapping[str, Mapping[str, float]]
             face = colour if variant == choice else _PAPER
             axes.plot([score["value"]], [row], "o", markersize=8, color=colour, markerfacecolor=face, markeredgewidth=2)
         axes.set_yticks(range(len(variants)), variants)
-        axes.set_xlim(0, 1)
+        axes.set_xlim(-0.025, 1.025)  # a dot at either end stays whole
         axes.set_ylim(-0.6, len(variants) - 0.4)
         axes.grid(visible=False, axis="y")
         axes.tick_params(axis="y", length=0)

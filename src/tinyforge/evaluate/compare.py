@@ -1,6 +1,5 @@
 """Answers of several variants to the same questions -> scores, paired differences and recall, all with intervals.
 
-values[variant][metric]          one number per question, numpy (n,)
 scores[variant][metric]          Score
 differences[set][a][b]           Score of a minus b; the set "both" is the plain mean over the sets
 """
@@ -8,33 +7,33 @@ differences[set][a][b]           Score of a minus b; the set "both" is the plain
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from math import exp, isfinite
+from dataclasses import asdict
+from math import isfinite
 from typing import Any
 
 import numpy as np
 
 from tinyforge.errors import InputError
-from tinyforge.evaluate.bootstrap import Array, Seed, cluster_sums, interval, resample
-from tinyforge.evaluate.metrics import METRICS, find_metric
+from tinyforge.evaluate.bootstrap import Array, Seed, cluster_sums, interval, redraw, resample
+from tinyforge.evaluate.measure import Failure, Measured, Metrics, measure, named
+from tinyforge.evaluate.metrics import STANDARD, Answer, find_metric
 from tinyforge.records import Example, Hit, Score
 
+__all__ = [
+    "BOTH",
+    "Answer",
+    "difference_table",
+    "fact_clusters",
+    "mean_scores",
+    "paired_difference",
+    "plain",
+    "recall_at",
+    "score_of",
+    "score_table",
+]
+
 BOTH = "both"
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What one variant answered to one question.
-
-    ``nll`` is the negative log likelihood, in nats, summed over the ``tokens`` tokens of the *reference* answer;
-    both are None where no model writes (quote).
-    """
-
-    text: str
-    nll: float | None = None
-    tokens: int | None = None
-    declined: bool = False
-    hits: tuple[Hit, ...] = ()
+_ALWAYS = ("declined", "perplexity")
 
 
 def fact_clusters(examples: Sequence[Example]) -> list[str]:
@@ -52,45 +51,57 @@ def fact_clusters(examples: Sequence[Example]) -> list[str]:
     return clusters
 
 
-def question_values(examples: Sequence[Example], answers: Sequence[Answer], metrics: Sequence[str]) -> dict[str, Array]:
-    """Each metric's value for each question. A declined answer scores 0: every question here has an answer."""
-    if len(answers) != len(examples):
-        raise ValueError(f"{len(answers)} answers to {len(examples)} questions")
-    pairs = list(zip(examples, answers, strict=True))
-    values = {}
-    for name in metrics:
-        metric = find_metric(name)
-        values[name] = np.array([0.0 if answer.declined else metric(answer.text, ex) for ex, answer in pairs])
-    values["declined"] = np.array([float(answer.declined) for answer in answers])
-    return values
-
-
 def score_table(
     examples: Sequence[Example],
     answers: Mapping[str, Sequence[Answer]],
-    metrics: Sequence[str] = tuple(METRICS),
+    metrics: Metrics = STANDARD,
     *,
     resamples: int,
     seed: Seed,
+    failures: list[Failure] | None = None,
 ) -> dict[str, dict[str, Score]]:
-    """``[variant][metric]``: the mean over the questions of one set, with its 95% interval.
+    """``[variant][metric]``: the score over the questions of one set, with its 95% interval.
 
     The interval comes from a cluster bootstrap over facts (see bootstrap.py): wordings of one fact stand or fall
     together, and treating them as independent would make the interval too narrow. ``declined`` is added for every
-    variant, and ``perplexity`` for those whose answers carry a likelihood.
+    variant, and ``perplexity`` for those whose answers carry a likelihood; a metric that applies to no answer of a
+    variant is left out of its row. Where a metric failed is noted in ``failures``.
 
     Raises InputError for an unknown metric and for a set with a single fact.
     """
     clusters = fact_clusters(examples)
+    wanted = named(metrics) | named([name for name in _ALWAYS if name not in metrics])
     table: dict[str, dict[str, Score]] = {}
     for variant, given in answers.items():
-        values = question_values(examples, given, metrics)
-        scores = mean_scores(np.stack(list(values.values()), axis=1), clusters, resamples=resamples, seed=seed)
-        table[variant] = dict(zip(values, scores, strict=True))
-        surprise = perplexity(examples, given, resamples=resamples, seed=seed)
-        if surprise is not None:
-            table[variant]["perplexity"] = surprise
+        table[variant] = {}
+        for name, metric in wanted.items():
+            measured = measure(name, metric, given, examples, failures)
+            score = score_of(name, measured, clusters, resamples=resamples, seed=seed, failures=failures)
+            if score is not None:
+                table[variant][name] = score
     return table
+
+
+def score_of(
+    name: str,
+    measured: Measured,
+    clusters: Sequence[Hashable],
+    *,
+    resamples: int,
+    seed: Seed,
+    failures: list[Failure] | None = None,
+) -> Score | None:
+    """The value with its interval; None where it is undefined, or rests on a single fact (which is noted)."""
+    value = measured.value
+    if not isfinite(value):
+        return None
+    counted = len({cluster for cluster, applies in zip(clusters, measured.applies, strict=True) if applies})
+    if counted < 2:
+        if failures is not None:
+            failures.append(Failure(name, "", f"{measured.n} questions about one fact give no interval"))
+        return None
+    drawn = measured.finish(redraw(cluster_sums(measured.sums, clusters), resamples=resamples, seed=seed))
+    return _scores(np.array([value]), drawn[:, None], counted, measured.n)[0]
 
 
 def mean_scores(columns: Array, clusters: Sequence[Hashable], *, resamples: int, seed: Seed) -> list[Score]:
@@ -103,26 +114,6 @@ def mean_scores(columns: Array, clusters: Sequence[Hashable], *, resamples: int,
 def _scores(values: Array, ratios: Array, clusters: int, questions: int) -> list[Score]:
     low, high = interval(ratios, clusters)
     return [Score(float(v), float(a), float(b), questions) for v, a, b in zip(values, low, high, strict=True)]
-
-
-def perplexity(examples: Sequence[Example], answers: Sequence[Answer], *, resamples: int, seed: Seed) -> Score | None:
-    """exp(sum of nats / sum of tokens) over the reference answers: long answers weigh more than short ones.
-
-    None when no answer carries a likelihood. Answers without one are left out, and ``n`` counts those that are in.
-    """
-    rows = [(ex, a.nll, a.tokens) for ex, a in zip(examples, answers, strict=True) if a.nll is not None and a.tokens]
-    if not rows:
-        return None
-    for example, nll, _ in rows:
-        if not isfinite(nll):
-            raise ValueError(f"question {example.id}: the likelihood of its reference is {nll}")
-    clusters = fact_clusters([example for example, _, _ in rows])
-    nats = np.array([[nll] for _, nll, _ in rows], dtype=np.float64)
-    tokens = np.array([[count] for _, _, count in rows], dtype=np.float64)
-    ratios = resample(cluster_sums(nats, clusters), cluster_sums(tokens, clusters), resamples=resamples, seed=seed)
-    # exp is monotone, so it may follow the quantiles; and exp of the ratio cannot overflow before 709 nats a token.
-    mean = _scores(nats.sum(axis=0) / tokens.sum(axis=0), ratios, len(set(clusters)), len(rows))[0]
-    return Score(exp(mean.value), exp(mean.low), exp(mean.high), mean.n)
 
 
 def paired_difference(a: Array, b: Array, clusters: Sequence[Hashable], *, resamples: int, seed: Seed) -> Score:
@@ -154,12 +145,13 @@ def difference_table(
     means, draws, fewest, questions = [], [], 0, 0
     for number, (name, asked) in enumerate(examples.items()):
         clusters = fact_clusters(asked)
-        columns = np.stack([question_values(asked, answers[name][v], [metric])[metric] for v in variants], axis=1)
-        sums, sizes = cluster_sums(columns, clusters), cluster_sums(np.ones_like(columns), clusters)
-        means.append(columns.mean(axis=0))
-        draws.append(resample(sums, sizes, resamples=resamples, seed=(seed, number)))
-        table[name] = _pairs(variants, means[-1], draws[-1], len(sums), len(asked))
-        fewest, questions = min(fewest or len(sums), len(sums)), questions + len(asked)
+        found = [measure(metric, find_metric(metric), answers[name][v], asked) for v in variants]
+        means.append(np.array([measured.value for measured in found]))
+        sums = [redraw(cluster_sums(m.sums, clusters), resamples=resamples, seed=(seed, number)) for m in found]
+        draws.append(np.stack([m.finish(drawn) for m, drawn in zip(found, sums, strict=True)], axis=1))
+        facts = len(set(clusters))
+        table[name] = _pairs(variants, means[-1], draws[-1], facts, len(asked))
+        fewest, questions = min(fewest or facts, facts), questions + len(asked)
     table[BOTH] = _pairs(variants, np.mean(means, axis=0), np.mean(draws, axis=0), fewest, questions)
     return table
 

@@ -17,20 +17,24 @@ SET_HELP: dict[str, str] = {
 
 # Simplest first: a quote cannot invent anything and needs no model; retrieval around an unchanged model needs no
 # training; a tuned model that reads can be checked against its passages, and one that recites cannot. The untuned
-# model alone comes last: it is simple to run, but knows nothing of the documents.
+# model without the documents comes last: it is simple to run, but knows nothing of them.
 VARIANTS: dict[str, str] = {
     "quote": "quoting the best passage",
     "base+retrieval": "the base model reading retrieved passages",
     "tuned+retrieval": "the tuned model reading retrieved passages",
     "tuned": "the tuned model alone",
+    "few-shot": "the base model shown a few examples",
     "base": "the base model alone",
 }
 TRAINED = ("tuned", "tuned+retrieval")
-READING_ORDER = ("base", "tuned", "base+retrieval", "tuned+retrieval", "quote")
+COMPARED_ONLY = ("few-shot",)  # measured so that tuning has to beat it; chat does not offer it
+READING_ORDER = ("base", "few-shot", "tuned", "base+retrieval", "tuned+retrieval", "quote")
 VARIANT_HELP: dict[str, str] = {
     "quote": "One or two sentences copied from the best retrieved passage. No model writes anything: "
     "this is the floor that a trained model has to beat.",
     "base": "The model as it was before training, given only the question.",
+    "few-shot": "The untrained model, given a few questions with their answers before the question. The examples are "
+    "facts that the tuned model was trained on, and never the fact that is asked about.",
     "tuned": "The model after training on your documents, given only the question.",
     "base+retrieval": "The untrained model, given the question and the passages that were found for it.",
     "tuned+retrieval": "The trained model, given the question and the passages that were found for it.",
@@ -39,24 +43,73 @@ VARIANT_HELP: dict[str, str] = {
 METRICS: dict[str, str] = {
     "exact_match": "Exact match",
     "token_f1": "Token F1",
+    "accuracy": "Accuracy",
+    "macro_f1": "Macro F1",
+    "brier": "Brier score",
+    "calibration_error": "Calibration error",
+    "rouge_1": "ROUGE-1",
+    "rouge_2": "ROUGE-2",
     "rouge_l": "ROUGE-L",
+    "bleu": "BLEU",
     "chrf": "chrF",
+    "meteor": "METEOR",
+    "similarity": "Similarity",
+    "groundedness": "Grounded",
+    "context_use": "Context use",
+    "refusal_f1": "Refusal F1",
+    "coherence": "Coherence",
+    "distinct_1": "Distinct words",
+    "distinct_2": "Distinct pairs",
+    "repetition": "Repetition",
+    "length_ratio": "Length ratio",
+    "loss": "Loss",
     "perplexity": "Perplexity",
+    "bits_per_byte": "Bits per byte",
     "declined": "Declined",
+    "seconds_per_answer": "Seconds per answer",
+    "tokens_per_second": "Tokens per second",
 }
 METRIC_HELP: dict[str, str] = {
     "exact_match": "Share of answers that equal the reference word for word, "
     "leaving aside capitals, punctuation and “a”, “an”, “the”.",
     "token_f1": "How many words the answer and the reference share, from 0 (none) to 1 (all, and nothing more). "
     "The measure that the verdict rests on.",
+    "accuracy": "Share of texts that were given the right class.",
+    "macro_f1": "How well each class is found, the rare ones counting as much as the frequent ones. From 0 to 1.",
+    "brier": "How far the probabilities are from the truth, from 0 (sure and right) to 2 (sure and wrong).",
+    "calibration_error": "How far confidence and accuracy lie apart: 0 when of the answers given with 80% "
+    "confidence 80% are right, and so on.",
+    "rouge_1": "Like token F1, on all words.",
+    "rouge_2": "Like token F1, on pairs of words that follow each other.",
     "rouge_l": "Like token F1, but the shared words have to come in the same order.",
+    "bleu": "Shared runs of one to four words over the whole set, as in machine translation. "
+    "Where answers have three words or fewer it is 0.",
     "chrf": "Like token F1 on pieces of words, so a near spelling still earns something. From 0 to 1.",
+    "meteor": "Shared words, also by their stem, where recall counts most and words out of order cost.",
+    "similarity": "How near the answer's meaning is to the reference's, by sentence embeddings: 1 is the same.",
+    "groundedness": "Share of the answer's sentences that one of its passages bears out, by words, numbers and names.",
+    "context_use": "How much the answer changes when the passages are those of another question.",
+    "refusal_f1": "Whether the questions without an answer are declined, and only those. From 0 to 1.",
+    "coherence": "How near each sentence of an answer is to the next, by sentence embeddings.",
+    "distinct_1": "Different words among all words of the answers.",
+    "distinct_2": "Different pairs of words among all pairs in the answers.",
+    "repetition": "Share of an answer's four-word stretches that it has said before.",
+    "length_ratio": "Words of the answer for each word of the reference.",
+    "loss": "Nats per token of the reference answer; perplexity is another way to write it.",
     "perplexity": "How surprised the model is by the reference answer, as the number of tokens it hesitates between. "
     "Lower is better; 1 means it would have written exactly this.",
+    "bits_per_byte": "The same surprise per byte of text, so that models with different tokenizers can be compared.",
     "declined": "Share of questions where the variant said that it does not know. "
-    "Every question here has an answer, so a declined one scores 0.",
+    "Declining a question that has an answer scores 0.",
+    "seconds_per_answer": "A batch's time divided among its answers, on this machine.",
+    "tokens_per_second": "Tokens written per second, reading the prompts included.",
 }
-LOWER_IS_BETTER = ("perplexity", "declined")
+LOWER_IS_BETTER = (
+    *("perplexity", "declined", "loss", "bits_per_byte", "brier", "calibration_error", "repetition"),
+    "seconds_per_answer",
+)
+NO_BEST = ("declined", "length_ratio", "coherence", "distinct_1", "distinct_2", "context_use")
+"""Metrics that describe and do not rank: more of them is neither better nor worse."""
 
 
 def ordered(names: Iterable[str], order: Iterable[str]) -> list[str]:

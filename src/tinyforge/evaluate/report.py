@@ -8,8 +8,13 @@ The report is plain JSON data:
     scores       {set: {variant: {metric: score}}}, score = {"value", "low", "high", "n"}; a 95% interval over facts
     differences  {set or "both": {a: {b: score}}}: token F1 of a minus b, paired
     recall       {"recall@1": score, "recall@3": score}; may be empty where nothing is retrieved
-    questions    [{"set", "id", "question", "reference", "source", "section", "rule",
+    questions    [{"set", "id", "question", "reference", "source", "section", "rule", "fact", "topic", "difficulty",
+                   "evidence": [{"before", "text", "after"}],
                    "answers": {variant: {"text", "declined", "token_f1"}}}]; from answers.question_rows
+    breakdown    {"source" | "difficulty" | "topic": [group]}; from topics.breakdown. May be missing
+    forgetting   from forgetting.forgetting. May be missing
+    leaks        {set: LeakReport.to_json() with "line", its one sentence}. May be missing
+    left_out     [str], what was not measured, or only in part, and why. May be missing
     dataset      {"read": [{"source", "characters", "sections", "facts"}],
                   "skipped": [{"source", "reason"}],
                   "sections": int, "sections_with_facts": int,
@@ -17,10 +22,10 @@ The report is plain JSON data:
                   "splits": {split: {"facts": int, "examples": int}},
                   "dropped": [{"stage", "reason", "count"}]}
     training     {"steps", "seconds", "best_step" (None: the last), "method", "parameters", "trained",
-                  "curve": [{"step", "loss", "dev_loss", "learning_rate", "tokens_per_second"}]}; a curve value may
-                 be None where it was not measured; losses are nats per token. "method", "parameters" (all weights of
-                 the model), "trained" (those that training changed) and "general" (bits per byte of general
-                 text {"before", "after", "change"}) may be missing
+                  "curve": [{"step", "loss", "dev_loss", "learning_rate", "gradient_norm", "memory_mb",
+                             "tokens_per_second"}]}; a curve value may be missing or None where it was not measured;
+                 losses are nats per token. "method", "parameters" (all weights of the model) and "trained" (those
+                 that training changed) may be missing
     config       the resolved configuration, nested as config.Config.model_dump() gives it
     machine      {name: value}, shown as it is
     versions     {package: version}
@@ -31,14 +36,14 @@ The report is plain JSON data:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from importlib.resources import files
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tinyforge.errors import InputError
-from tinyforge.evaluate import sections
+from tinyforge.evaluate import accounts, findings, sections
 from tinyforge.evaluate.markup import Markup, tag
+from tinyforge.evaluate.page import page
 from tinyforge.run import write_text
 
 Report = Mapping[str, Any]
@@ -47,14 +52,14 @@ KEYS = (
     *("verdict", "choice", "reasons", "scores", "differences", "recall", "questions", "dataset", "training"),
     *("config", "machine", "versions", "seed", "command", "seconds"),
 )
-# Nothing may be loaded and nothing may run, whatever text found its way in.
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 _SECTIONS: dict[str, Callable[[Report], Markup]] = {
     "Scores": sections.scores,
+    "Topics": findings.topics,
+    "Forgetting": findings.forgetting,
     "Training": sections.training,
     "Answers": sections.answers,
-    "Data": sections.data,
-    "Reproduce": sections.reproduce,
+    "Data": accounts.data,
+    "Reproduce": accounts.reproduce,
 }
 
 
@@ -70,25 +75,14 @@ def render(report: Report) -> str:
         raise InputError(
             f"report: {', '.join(missing)} missing.", "Build the run again with this version of TinyForge."
         )
-    style = Markup(files("tinyforge.evaluate").joinpath("report.css").read_text(encoding="utf-8"))
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=_POLICY),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", name="color-scheme", content="light dark"),
-        tag("title", "TinyForge report"),
-        tag("style", style),
-    )
-    parts = [tag("section", tag("h2", title), make(report), id=title.lower()) for title, make in _SECTIONS.items()]
-    body = tag("body", _masthead(report), tag("main", *parts))
-    return "<!doctype html>\n" + tag("html", head, body, lang="en") + "\n"
+    made = {title: content for title, make in _SECTIONS.items() if (content := make(report))}
+    return page("TinyForge report", _masthead(report, list(made)), made)
 
 
-def _masthead(report: Report) -> Markup:
+def _masthead(report: Report, titles: Sequence[str]) -> Markup:
     label, _, rest = str(report["verdict"]).partition(": ")
     lead, chat, choice = rest.partition("Chat will use ")
-    links = [tag("a", title, href=f"#{title.lower()}") for title in _SECTIONS]
+    links = [tag("a", title, href=f"#{title.lower()}") for title in titles]
     reasons = tag("ul", *(tag("li", reason) for reason in report["reasons"]), class_="reasons")
     return tag(
         "header",

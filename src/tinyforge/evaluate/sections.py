@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from tinyforge.config import options
 from tinyforge.evaluate import charts, legend
 from tinyforge.evaluate.answers import side_by_side
 from tinyforge.evaluate.cells import best_value, duration, number, shown_metrics
@@ -16,17 +15,20 @@ Report = Mapping[str, Any]
 
 def scores(report: Report) -> Markup:
     names = legend.ordered(report["scores"], legend.SETS)
-    sets = [_score_set(name, report["scores"][name], report["choice"]) for name in names]
-    return join(*sets, _recall(report["recall"]), _legend(report))
+    leaks = report.get("leaks", {})
+    sets = [_score_set(name, report["scores"][name], report["choice"], leaks.get(name)) for name in names]
+    left_out = [tag("p", note, class_="note") for note in report.get("left_out", [])]
+    return join(*sets, *left_out, _recall(report["recall"]), _legend(report))
 
 
-def _score_set(name: str, scores: Report, choice: str) -> Markup:
+def _score_set(name: str, scores: Report, choice: str, leaks: Report | None) -> Markup:
     count = max(score["n"] for metrics in scores.values() for score in metrics.values())
     title = legend.SETS.get(name, name)
     caption = tag("figcaption", "Token F1, with 95% intervals. The filled dot is the variant that chat uses.")
     return join(
         tag("h3", f"{title[:1].upper()}{title[1:]} ", tag("span", f"{count} questions", class_="count")),
         tag("p", legend.SET_HELP.get(name, "")),
+        tag("p", f"Overlap with training: {leaks['line']}.", class_="note") if leaks else "",
         tag("figure", charts.score_dots(name, scores, choice), caption),
         score_rows(scores, count, choice),
     )
@@ -103,9 +105,19 @@ def training(report: Report) -> Markup:
         ". The ring is the step whose weights were kept." if record["best_step"] is not None else ".",
     )
     figures = [tag("figure", charts.losses(curve, record["best_step"]), key)] if curve else []
-    if any(row.get("learning_rate") is not None for row in curve):
-        figures.append(tag("figure", charts.learning_rate(curve), tag("figcaption", "Learning rate, by step.")))
+    for name, title in _CURVES.items():
+        if any(row.get(name) is not None for row in curve):
+            figures.append(
+                tag("figure", charts.over_steps(curve, name, title), tag("figcaption", f"{title}, by step."))
+            )
     return join(facts(_training_facts(record), "figures"), tag("div", *figures, class_="charts"))
+
+
+_CURVES = {
+    "learning_rate": "Learning rate",
+    "gradient_norm": "Norm of the gradient before clipping",
+    "memory_mb": "Memory of the process in MB",
+}
 
 
 def _training_facts(training: Report) -> list[tuple[str, object]]:
@@ -121,9 +133,6 @@ def _training_facts(training: Report) -> list[tuple[str, object]]:
         pairs.append(("Weights", f"{training['parameters']:,}"))
     if training.get("trained"):
         pairs.append(("Weights trained", f"{training['trained']:,}"))
-    if training.get("general"):
-        before, after, change = (training["general"][name] for name in ("before", "after", "change"))
-        pairs.append(("General text", f"{before:.2f} → {after:.2f} bits per byte ({change:+.1%})"))
     return pairs
 
 
@@ -132,88 +141,8 @@ def answers(report: Report) -> Markup:
         "p",
         "Each answer comes with its token F1. ",
         tag("mark", "Underlined words"),
-        " are not in the reference at that place; capitals and punctuation do not count.",
+        " are not in the reference at that place; capitals and punctuation do not count. ",
+        tag("mark", "Shaded words", class_="evidence"),
+        " are where the documents say it.",
     )
     return join(note, side_by_side(report["questions"]))
-
-
-def data(report: Report) -> Markup:
-    made = report["dataset"]
-    share = made["sections_with_facts"] / made["sections"] if made["sections"] else 0.0
-    summary: list[tuple[str, object]] = [
-        ("Files read", _count(len(made["read"]))),
-        ("Files skipped", _count(len(made["skipped"]))),
-        ("Sections", _count(made["sections"])),
-        ("Sections that gave a fact", f"{_count(made['sections_with_facts'])} ({share:.0%})"),
-        ("Facts", _count(made["facts"])),
-    ]
-    splits: list[list[object]] = [[k, _count(v["facts"]), _count(v["examples"])] for k, v in made["splits"].items()]
-    read: list[list[object]] = [
-        [row["source"], *(_count(row[key]) for key in ("characters", "sections", "facts"))] for row in made["read"]
-    ]
-    rules = sorted(made["rules"].items(), key=lambda pair: (-pair[1], pair[0]))
-    return join(
-        facts(summary, "figures"),
-        tag("h3", "What was learned from, and what was kept aside"),
-        table(["Split", "Facts", "Questions"], splits),
-        _list("Files skipped", ["File", "Why"], [[row["source"], row["reason"]] for row in made["skipped"]], 10),
-        _list("Files read", ["File", "Characters", "Sections", "Facts"], read),
-        _list("Rules that found facts", ["Rule", "Facts"], [[rule, _count(count)] for rule, count in rules]),
-        _list(
-            "What was dropped, and why",
-            ["Reason", "Stage", "Dropped"],
-            [[row["reason"], row["stage"], _count(row["count"])] for row in made["dropped"]],
-        ),
-    )
-
-
-def _count(value: int) -> str:
-    return f"{value:,}"
-
-
-def _list(title: str, head: list[object], rows: list[list[object]], open_up_to: int = 0) -> Markup:
-    """A titled table, folded away when it has more rows than ``open_up_to``; nothing when empty."""
-    if not rows:
-        return Markup()
-    if len(rows) <= open_up_to:
-        return join(tag("h3", title), table(head, rows))
-    return details(f"{title} ({_count(len(rows))})", table(head, rows))
-
-
-def reproduce(report: Report) -> Markup:
-    changed: list[list[object]] = [
-        [tag("code", key), _shown(new), _shown(old)] for key, new, old in changed_options(report["config"])
-    ]
-    total = sum(report["seconds"].values())
-    stages: list[list[object]] = [[stage, duration(value)] for stage, value in report["seconds"].items()]
-    machine: list[tuple[str, object]] = [(name, _shown(value)) for name, value in report["machine"].items()]
-    versions: list[list[object]] = [[name, version] for name, version in report["versions"].items()]
-    return join(
-        tag("pre", tag("code", report["command"]), tabindex="0"),
-        facts([("Seed", report["seed"]), ("Time in all", duration(total)), *machine]),
-        tag("h3", "Options that differ from the defaults") if changed else tag("p", "Every option has its default."),
-        table(["Option", "Here", "Default"], changed) if changed else "",
-        details(f"Time of each stage, {duration(total)} in all", table(["Stage", "Time"], [*stages])),
-        details(f"Versions of {len(versions)} packages", table(["Package", "Version"], versions)),
-    )
-
-
-def changed_options(config: Report) -> list[tuple[str, Any, Any]]:
-    """``(key, value, default)`` of every option of a resolved configuration that is not at its default.
-
-    An option that this version does not know is listed too, with None for its default.
-    """
-    defaults = {key: default for key, _, default, _ in options()}
-    return [(key, value, defaults.get(key)) for key, value in _flat(config, "") if value != defaults.get(key)]
-
-
-def _flat(config: Report, prefix: str) -> Iterator[tuple[str, Any]]:
-    for name, value in config.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
-
-
-def _shown(value: object) -> str:
-    return "yes" if value is True else "no" if value is False else str(value)

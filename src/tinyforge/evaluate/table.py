@@ -36,9 +36,10 @@ def _set_table(name: str, scores: Mapping[str, Any], choice: str) -> Table:
     title = f"On {legend.SETS.get(name, name)} ({count} questions)"
     table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("")
-    metrics = [metric for metric in _COLUMNS if any(metric in row for row in scores.values())]
+    present = dict.fromkeys(metric for row in scores.values() for metric in row if metric != "declined")
+    metrics = legend.ordered(present, _COLUMNS)  # those that were asked for besides come last
     for metric in metrics:
-        table.add_column(_COLUMNS[metric], justify="right", no_wrap=True)
+        table.add_column(_COLUMNS.get(metric, legend.METRICS.get(metric, metric)), justify="right", no_wrap=True)
         if metric == "token_f1":
             table.add_column("95% interval", no_wrap=True)
     best = {metric: best_value(scores, metric) for metric in metrics}

@@ -3,26 +3,36 @@
 **Sentence.** Tuned against base on new wordings of what was taught decides between "Tuning helped", "No measurable
 change" and "Tuning made it worse": by where the 95% interval lies, never by the mean alone. Where tuning helped and yet
 a variant without tuned weights is measurably better than every tuned one over both sets, the sentence is "Retrieval
-alone is better", and what tuning did becomes the first reason.
+alone is better", or "Prompting is better" where that is the few-shot prompt. Where every tuned variant is at most
+NEGLIGIBLE better than the few-shot prompt, by the upper end of the interval, it is "Prompting is enough": a wide
+interval proves nothing. What tuning did then becomes the first reason.
 
-**Choice.** The highest mean over the sets, unless a simpler variant is not measurably worse than it; then the simplest
-of those. legend.VARIANTS is the order of simplicity, with its reasons. Every simpler variant is compared with the best
-one, not with its neighbour, so that small steps cannot add up to a large loss.
+**Cost.** What the tuned model has measurably forgotten is told right behind, whatever the rest says.
+
+**Choice.** The highest mean over the sets among the variants that chat offers, unless a simpler one is not measurably
+worse than it; then the simplest of those. legend.VARIANTS is the order of simplicity, with its reasons. Every simpler
+variant is compared with the best one, not with its neighbour, so that small steps cannot add up to a large loss.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tinyforge.evaluate.compare import BOTH
-from tinyforge.evaluate.legend import SETS, TRAINED, VARIANTS, ordered
+from tinyforge.evaluate.legend import COMPARED_ONLY, SETS, TRAINED, VARIANTS, ordered
 from tinyforge.records import Score
 
 Scores = Mapping[str, Mapping[str, Mapping[str, Score]]]
 Differences = Mapping[str, Mapping[str, Mapping[str, Score]]]
 
-_PAIRS = (("tuned", "base"), ("tuned+retrieval", "base+retrieval"), ("tuned+retrieval", "quote"))
+NEGLIGIBLE = 0.05  # of token F1
+_PAIRS = (
+    ("tuned", "base"),
+    ("tuned", "few-shot"),
+    ("tuned+retrieval", "base+retrieval"),
+    ("tuned+retrieval", "quote"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,23 +44,35 @@ class Verdict:
     reasons: tuple[str, ...]
 
 
-def verdict(scores: Scores, differences: Differences, metric: str = "token_f1") -> Verdict:
+def verdict(
+    scores: Scores,
+    differences: Differences,
+    metric: str = "token_f1",
+    forgotten: tuple[Sequence[str], Sequence[str]] = ((), ()),
+) -> Verdict:
     """What came out: ``scores[set][variant][metric]`` and the ``differences`` of compare.difference_table.
 
     Needs the variants base and tuned. Other variants, and one of the two sets, may be missing; what is missing is
-    not spoken of.
+    not spoken of. ``forgotten`` is what forgetting.sentences found.
     """
-    means = mean_over_sets(scores, metric)
-    best = max(means, key=lambda name: means[name])
-    choice = choose(means, differences[BOTH])
+    means, both = mean_over_sets(scores, metric), differences[BOTH]
+    offered = {name: mean for name, mean in means.items() if name not in COMPARED_ONLY}
+    best = max(offered, key=lambda name: offered[name])
+    choice = choose(offered, both)
     tuning, helped = _tuning(scores, differences, metric)
-    winner = _untrained_winner(best, differences[BOTH])
+    headline = _better_untuned(means, both) if helped else ""
     others = _comparisons(scores, differences, metric)
-    if helped and winner:
-        headline, reasons = _retrieval(winner, means, differences[BOTH]), (tuning, *others)
-    else:
-        headline, reasons = tuning, others
-    return Verdict(f"{headline} {_chosen(choice, best, means, differences[BOTH])}", choice, reasons)
+    reasons = (tuning, *others) if headline else others
+    sentences = [headline or tuning, *_cost(forgotten[0]), _chosen(choice, best, offered, both)]
+    return Verdict(" ".join(sentences), choice, (*reasons, *_kept(forgotten[1])))
+
+
+def _cost(lost: Sequence[str]) -> list[str]:
+    return [f"Tuning cost the model some of what it could do: {'; '.join(lost)}."] if lost else []
+
+
+def _kept(kept: Sequence[str]) -> list[str]:
+    return [f"No forgetting was measured here: {'; '.join(kept)}."] if kept else []
 
 
 def mean_over_sets(scores: Scores, metric: str) -> dict[str, float]:
@@ -68,11 +90,15 @@ def choose(means: Mapping[str, float], both: Mapping[str, Mapping[str, Score]]) 
     return next(name for name in means if name == best or both[best][name].low <= 0)
 
 
-def _untrained_winner(best: str, both: Mapping[str, Mapping[str, Score]]) -> str:
-    """The best variant, when it holds no tuned weights and measurably beats all that do; else nothing."""
-    if best in TRAINED:
-        return ""
-    return best if all(both[best][name].low > 0 for name in TRAINED if name in both[best]) else ""
+def _better_untuned(means: Mapping[str, float], both: Mapping[str, Mapping[str, Score]]) -> str:
+    """The sentence where a variant without tuned weights beats all that have them, or prompting is as good; or ""."""
+    best = max(means, key=lambda name: means[name])
+    trained = [name for name in TRAINED if name in means]
+    if best not in TRAINED and all(both[best][name].low > 0 for name in trained):
+        return _untuned(best, "Prompting" if best in COMPARED_ONLY else "Retrieval alone", "better", means, both)
+    if "few-shot" in means and all(both[name]["few-shot"].high <= NEGLIGIBLE for name in trained):
+        return _untuned("few-shot", "Prompting", "enough", means, both)
+    return ""
 
 
 def _tuning(scores: Scores, differences: Differences, metric: str) -> tuple[str, bool]:
@@ -90,10 +116,12 @@ def _tuning(scores: Scores, differences: Differences, metric: str) -> tuple[str,
     return f"{label}: on {place}, token F1 {verb} from {base:.2f} to {tuned:.2f} {_margin(change)}.", change.low > 0
 
 
-def _retrieval(winner: str, means: Mapping[str, float], both: Mapping[str, Mapping[str, Score]]) -> str:
+def _untuned(
+    winner: str, what: str, degree: str, means: Mapping[str, float], both: Mapping[str, Mapping[str, Score]]
+) -> str:
     rival = max((name for name in means if name in TRAINED), key=lambda name: means[name])
     return (
-        f"Retrieval alone is better: {VARIANTS[winner]} reaches a token F1 of {means[winner]:.2f} over both sets, "
+        f"{what} is {degree}: {VARIANTS[winner]} reaches a token F1 of {means[winner]:.2f} over both sets, "
         f"{VARIANTS[rival]} {means[rival]:.2f} {_margin(both[winner][rival])}."
     )
 

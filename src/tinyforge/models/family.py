@@ -90,9 +90,14 @@ def load_for(
 
     from tinyforge.adapters import four_bit
     from tinyforge.models.machine import torch_dtype
+    from tinyforge.models.quantized import METHOD
 
     config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
     kind = family(config)
+    if (getattr(config, "quantization_config", None) or {}).get("quant_method") == METHOD:
+        raise InputError(
+            f"{folder}: is quantized by TinyForge, and codes cannot be trained.", "Train what it was made of instead."
+        )
     if kind not in NEEDS.get(objective, (kind,)):
         article = "a" if kind == "decoder" else "an"
         fitting = [name for name, families in NEEDS.items() if kind in families]

@@ -27,7 +27,8 @@ class Base:
     hash: str
 
 
-def _hash_weights(folder: Path) -> str:
+def hash_weights(folder: Path) -> str:
+    """SHA-256 over the names and contents of weights, configuration and tokenizer."""
     files = sorted(p for p in folder.iterdir() if p.is_file() and p.suffix in (".safetensors", ".json", ".jinja"))
     return hash_json([[p.name, hash_file(p)] for p in files])
 
@@ -35,7 +36,7 @@ def _hash_weights(folder: Path) -> str:
 def resolve(name: str) -> Base:
     """Find the base ``name``. Raises InputError, naming what is known, when there is none or it cannot be fetched."""
     if name in EMBEDDED:
-        return Base(name, EMBEDDED[name], _hash_weights(EMBEDDED[name]))
+        return Base(name, EMBEDDED[name], hash_weights(EMBEDDED[name]))
     folder = Path(name).expanduser()
     if folder.is_dir():
         return _local(name, folder)
@@ -58,7 +59,7 @@ def _local(name: str, folder: Path) -> Base:
         raise InputError(f"{folder}: holds no model (no config.json).", "Give a transformers model folder.")
     if not list(folder.glob("*.safetensors")):
         raise InputError(f"{folder}: holds no .safetensors weights.", "TinyForge never loads pickled weights.")
-    return Base(name, folder, _hash_weights(folder))
+    return Base(name, folder, hash_weights(folder))
 
 
 def _from_hub(name: str) -> Base:
@@ -142,8 +143,10 @@ def load_model(folder: Path, precision: str, trust_remote_code: bool = False, qu
     from transformers import AutoModelForCausalLM
 
     from tinyforge.adapters import four_bit
+    from tinyforge.models import quantizer
     from tinyforge.models.machine import torch_dtype
 
+    quantizer.register()
     dtype = torch_dtype(precision)
     model: Any = AutoModelForCausalLM.from_pretrained(
         folder,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tinyforge.config import TrainConfig
 from tinyforge.errors import InputError
+from tinyforge.evaluate.forgetting import FORGOTTEN
 from tinyforge.pipeline.stages import Job
 
 if TYPE_CHECKING:
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 
 MEASURED = ("sft", "dpo", "distill", "pretrain")
 """The objectives after which a model still predicts the next token of a text."""
-FORGOTTEN = 0.05  # more bits per byte than before, as a share
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,15 @@ from tinyforge.train.distributed import ALONE, World
 
 @dataclass
 class Job:
-    """The stages of one run, in order. ``say`` tells the person what is happening; ``done`` collects what ran."""
+    """The stages of one run, in order. ``say`` tells the person what is happening; ``seconds`` collects what ran,
+    ``count`` hears how many of the things under way are finished."""
 
     run: Run
     say: Callable[[str, str], None]
     reused: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     world: World = ALONE
+    count: Callable[[str, int, int], None] = lambda name, done, total: None
 
     def stage(
         self, name: str, inputs: Any, work: Callable[[str], dict[str, Any]], together: bool = False

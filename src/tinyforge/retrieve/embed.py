@@ -150,6 +150,10 @@ class Embedder:
         length = np.linalg.norm(summed, axis=1, keepdims=True)
         return np.asarray(summed / np.maximum(length, 1e-12), dtype=np.float32)
 
+    def count_tokens(self, texts: Sequence[str]) -> int:
+        """How many tokens the texts are read as, those that frame each window included."""
+        return sum(map(len, self._windows(texts)[0])) if len(texts) else 0
+
     def _windows(self, texts: Sequence[str]) -> tuple[list[list[int]], list[int]]:
         """Token ids of every window, and for each the index of its text."""
         encoded = self._tokenizer(

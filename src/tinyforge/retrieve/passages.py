@@ -17,7 +17,8 @@ class Passage:
     """``text`` is exactly the characters of ``span``; ``searched`` is what is embedded and indexed.
 
     ``searched`` puts the title and the headings in front, and writes each table cell behind its row and column, so
-    that a row is found whose header lies in another passage. ``cells`` is as in ``Hit``.
+    that a row is found whose header lies in another passage. ``cells`` is as in ``Hit``; ``section`` counts the
+    sections of the document from 0.
     """
 
     span: Span
@@ -26,6 +27,7 @@ class Passage:
     source: str
     searched: str
     cells: tuple[tuple[int, int, str], ...] = ()
+    section: int = 0
 
 
 def cut(documents: Sequence[Document], characters: int) -> list[Passage]:
@@ -36,20 +38,20 @@ def cut(documents: Sequence[Document], characters: int) -> list[Passage]:
     passages hold every block of every section.
     """
     return [
-        _passage(document, section, piece)
+        _passage(document, number, section, piece)
         for document in documents
-        for section in document.sections()
+        for number, section in enumerate(document.sections())
         for piece in _pack(_units(document, section, characters), characters)
     ]
 
 
-def _passage(document: Document, section: Section, piece: Range) -> Passage:
+def _passage(document: Document, number: int, section: Section, piece: Range) -> Passage:
     span = Span(document.id, *piece)
     text = document.slice(span)
     cells = _cells(section.blocks, span)
     heading = section.path if section.path[0] == document.title else (document.title, *section.path)
     searched = f"{' > '.join(heading)}\n{_with_names(text, cells)}"
-    return Passage(span, section.path, text, document.source, searched, cells)
+    return Passage(span, section.path, text, document.source, searched, cells, number)
 
 
 def _cells(blocks: Sequence[Block], span: Span) -> tuple[tuple[int, int, str], ...]:

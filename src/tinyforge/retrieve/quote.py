@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tinyforge.errors import InputError
@@ -33,10 +33,14 @@ NEIGHBOUR_MARGIN = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """``text`` is the sentences of ``spans``, each verbatim, joined by a space."""
+    """``text`` is the sentences of ``spans``, each verbatim, joined by a space.
+
+    ``cosine`` is that of the sentence which is nearest to the question, which need not be one of these.
+    """
 
     text: str
     spans: tuple[Span, ...]
+    cosine: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +114,20 @@ def quote_many(questions: Sequence[str], hits: Sequence[Sequence[Hit]], embedder
     texts = list(dict.fromkeys(candidate.searched for row in rows for candidate in row))
     known = {text: i for i, text in enumerate(texts)}
     sentence_vectors, question_vectors = embedder.embed(texts), embedder.embed(questions)
+    cosines = [sentence_vectors[[known[c.searched] for c in row]] @ question_vectors[i] for i, row in enumerate(rows)]
     return [
-        _best(row, _scores(question, row, sentence_vectors[[known[c.searched] for c in row]] @ question_vectors[i]))
+        _best(row, _scores(question, row, cosines[i]), float(cosines[i].max()))
         for i, (question, row) in enumerate(zip(questions, rows, strict=True))
     ]
+
+
+def closeness(quoted: Quote, hits: Sequence[Hit]) -> float:
+    """How near the documents come to a question: the mean of the best passage's cosine and the best sentence's.
+
+    A passage is near to every question on its matter, its sentences only to those that it answers; together they tell
+    questions without an answer better than either alone (bench/retrieval.py).
+    """
+    return (max(hit.similarity for hit in hits) + quoted.cosine) / 2
 
 
 def _scores(question: str, row: Sequence[_Candidate], cosines: Vectors) -> list[float]:
@@ -131,10 +145,10 @@ def _shared_words(question: str, texts: Sequence[str]) -> list[float]:
     return [sum(weight[word] for word in asked if word in words) / total if total else 0.0 for words in held]
 
 
-def _best(row: Sequence[_Candidate], scores: Sequence[float]) -> Quote:
+def _best(row: Sequence[_Candidate], scores: Sequence[float], cosine: float) -> Quote:
     best = max(range(len(scores)), key=lambda i: (scores[i], -i))
     taken = [row[i].piece for i in sorted({best, *_neighbour(best, row, scores)})]
-    return Quote(" ".join(piece.text for piece in taken), tuple(piece.span for piece in taken))
+    return Quote(" ".join(piece.text for piece in taken), tuple(piece.span for piece in taken), cosine)
 
 
 def _neighbour(best: int, row: Sequence[_Candidate], scores: Sequence[float]) -> list[int]:

@@ -9,15 +9,16 @@ from dataclasses import dataclass
 from tinyforge.dataset.prompts import NOT_FOUND
 from tinyforge.errors import InputError
 from tinyforge.records import Hit, Message
-from tinyforge.retrieve.index import Index
-from tinyforge.retrieve.quote import Piece, pieces, quote
+from tinyforge.retrieve.knowledge import Searchable
+from tinyforge.retrieve.quote import Piece, Quote, closeness, pieces, quote
 from tinyforge.retrieve.words import words
 from tinyforge.serve.support import evidence, supported
 
-__all__ = ["VARIANTS", "Citation", "Reply", "calibrate", "respond", "supported"]
+__all__ = ["VARIANTS", "Citation", "Reply", "Sentence", "calibrate", "respond", "supported"]
 
 VARIANTS = ("quote", "base", "tuned", "base+retrieval", "tuned+retrieval")
 LONGEST_QUESTION = 4000  # characters
+THRESHOLD = 0.43  # closeness below which a question is declined where no run has set one; see `calibrate`
 
 Stream = Callable[[list[Message]], Iterator[str]]
 Prompt = Callable[[str, Sequence[Hit]], list[Message]]
@@ -27,7 +28,7 @@ Prompt = Callable[[str, Sequence[Hit]], list[Message]]
 class Citation:
     """Where an answer stands: characters ``[start, end)`` of the source's normalised text, which say ``text``.
 
-    ``page`` counts from 1; 0 where the source has no pages.
+    ``page`` counts from 1; 0 where the source has no pages. ``passage`` is the text around it, from ``passage_start``.
     """
 
     source: str
@@ -36,6 +37,26 @@ class Citation:
     end: int
     text: str
     page: int = 0
+    passage: str = ""
+    passage_start: int = 0
+
+    def parts(self) -> tuple[str, str, str]:
+        """The passage before the cited characters, these, and what comes after."""
+        start, end = self.start - self.passage_start, self.end - self.passage_start
+        return self.passage[:start], self.passage[start:end], self.passage[end:]
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """Characters ``[start, end)`` of an answer. ``citation`` is the place in ``Reply.citations`` of what it stands on.
+
+    ``supported`` is False where the documents do not bear it out, and where nothing was looked up.
+    """
+
+    start: int
+    end: int
+    supported: bool
+    citation: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +68,18 @@ class Reply:
     declined: bool
     variant: str
     quoted: bool = False
+    sentences: tuple[Sentence, ...] = ()
+
+    def unsupported(self) -> list[str]:
+        """The sentences that are not borne out."""
+        return [self.answer[one.start : one.end] for one in self.sentences if not one.supported]
 
 
 def respond(
     question: str,
     *,
     variant: str,
-    index: Index,
+    index: Searchable,
     complete: Stream | None,
     prompt: Prompt,
     threshold: float,
@@ -63,25 +89,27 @@ def respond(
 ) -> Reply:
     """Answer from the documents, or say that they do not hold the answer.
 
-    The question is declined when no passage is as similar to it as ``threshold``. The variants with "+retrieval" put
-    the hits into the prompt, the closed-book ones none. What a model wrote is replaced by a quote when it is empty, a
-    decline or not supported by the hits; only ``base`` alone is left as it is, being there for comparison.
-    ``context`` is put before the question when searching (an earlier question that it leans on). ``on_token`` gets
-    the model's tokens as they come.
+    The question is declined when the documents come no nearer to it than ``threshold`` (see ``closeness``). The
+    variants with "+retrieval" put the hits into the prompt, the closed-book ones none. What a model wrote is replaced
+    by a quote when it is empty, a decline, or in no sentence supported by the hits; where some of its sentences are
+    supported it stands, and ``Reply.sentences`` tells which are not. Only ``base`` alone is left as it is, being there
+    for comparison. ``context`` is an earlier question that this one leans on: it helps the search, and is not in the
+    prompt. ``on_token`` gets the model's tokens as they come.
     Raises InputError for an empty or overlong question, an unknown variant, and a missing model.
     """
     _check(question, variant, complete)
-    searched = f"{context} {question}".strip()
+    searched = f"{question} {context} {question}" if context else question
     hits = index.search(searched, k)
-    if max(hit.similarity for hit in hits) < threshold:
+    found = quote(searched, hits, index.embedder)
+    if closeness(found, hits) < threshold:
         return Reply(_no_answer(hits), (), True, variant)
     if variant == "quote" or complete is None:
-        return _quote(searched, hits, index, variant, quoted=False)
+        return _quoted(found, hits, index, variant, quoted=False)
     messages = prompt(question, hits if variant.endswith("+retrieval") else ())
     answer = _collect(complete(messages), on_token).strip()
-    if variant != "base" and not _stands(answer, hits):
-        return _quote(searched, hits, index, variant, quoted=True)
-    return Reply(answer, tuple(_cite(index, *found) for found in evidence(answer, hits)), False, variant)
+    written = _examined(answer, hits, index, variant)
+    stands = words(answer) != words(NOT_FOUND) and any(one.supported for one in written.sentences)
+    return written if stands or variant == "base" else _quoted(found, hits, index, variant, quoted=True)
 
 
 def _check(question: str, variant: str, complete: Stream | None) -> None:
@@ -104,10 +132,15 @@ def _collect(tokens: Iterable[str], on_token: Callable[[str], None] | None) -> s
     return "".join(parts)
 
 
-def _stands(answer: str, hits: Sequence[Hit]) -> bool:
-    """Whether a model's answer may be given as it is."""
-    declines = words(answer) == words(NOT_FOUND)
-    return not declines and supported(answer, [f"{' > '.join(hit.path)}\n{_named(hit)}" for hit in hits])
+def _examined(answer: str, hits: Sequence[Hit], index: Searchable, variant: str) -> Reply:
+    """What a model wrote, sentence by sentence: is it supported, and by which place."""
+    passages = [f"{' > '.join(hit.path)}\n{_named(hit)}" for hit in hits]
+    cited: dict[Citation, int] = {}
+    found = []
+    for (start, end), place in evidence(answer, hits):
+        number = cited.setdefault(_cite(index, *place), len(cited)) if place else None
+        found.append(Sentence(start, end, supported(answer[start:end], passages), number))
+    return Reply(answer, tuple(cited), False, variant, sentences=tuple(found))
 
 
 def _named(hit: Hit) -> str:
@@ -115,15 +148,20 @@ def _named(hit: Hit) -> str:
     return "\n".join(f"{piece.name}: {piece.text}" if piece.name else piece.text for piece in pieces(hit))
 
 
-def _quote(searched: str, hits: Sequence[Hit], index: Index, variant: str, quoted: bool) -> Reply:
-    found = quote(searched, hits, index.embedder)
+def _quoted(found: Quote, hits: Sequence[Hit], index: Searchable, variant: str, quoted: bool) -> Reply:
     places = {piece.span: (hit, piece) for hit in reversed(hits) for piece in pieces(hit)}
-    return Reply(found.text, tuple(_cite(index, *places[span]) for span in found.spans), False, variant, quoted)
+    citations = tuple(_cite(index, *places[span]) for span in found.spans)
+    sentences, start = [], 0
+    for number, citation in enumerate(citations):
+        sentences.append(Sentence(start, start + len(citation.text), True, number))
+        start += len(citation.text) + 1
+    return Reply(found.text, citations, False, variant, quoted, tuple(sentences))
 
 
-def _cite(index: Index, hit: Hit, piece: Piece) -> Citation:
+def _cite(index: Searchable, hit: Hit, piece: Piece) -> Citation:
     span = piece.span
-    return Citation(hit.source, section(hit), span.start, span.end, piece.text, index.page(span))
+    page = index.page(span)
+    return Citation(hit.source, section(hit), span.start, span.end, piece.text, page, hit.text, hit.span.start)
 
 
 def section(hit: Hit) -> str:
@@ -136,17 +174,18 @@ def _no_answer(hits: Sequence[Hit]) -> str:
     return f"The documents do not hold the answer. The nearest sections are: {'; '.join(nearest)}."
 
 
-def calibrate(top_similarities_answerable: Sequence[float]) -> float:
-    """The similarity below which a question is declined.
+def calibrate(closeness_answerable: Sequence[float]) -> float:
+    """The closeness below which a question is declined.
 
-    The 5th percentile (linear between ranks) of the best similarities of questions that the documents do answer, so
-    that about one answerable question in twenty is declined. It is kept within 0.25 and 0.42: measured on a
-    handbook, questions on other matters stay below 0.40 in five of six cases, while 95% of the answerable ones lie
-    above 0.42; and below 0.25 nothing would be declined.
+    The 5th percentile (linear between ranks) of the closeness of questions that the documents do answer, so that about
+    one answerable question in twenty is declined. A run's own questions are made from its sentences and lie nearer to
+    them than what people ask, so it is kept within 0.25 and ``THRESHOLD``: on 178 questions written by hand on a
+    handbook, 0.43 declines one in ten of those that it answers and three in four of those that it does not, most of
+    which are on its own matters (bench/retrieval.py); and below 0.25 nothing would be declined.
     """
-    if not top_similarities_answerable:
+    if not closeness_answerable:
         raise InputError("no answerable question to set the decline threshold from.", "Build the run again.")
-    ordered = sorted(top_similarities_answerable)
+    ordered = sorted(closeness_answerable)
     place = 0.05 * (len(ordered) - 1)
     below, above = ordered[math.floor(place)], ordered[math.ceil(place)]
-    return min(0.42, max(0.25, below + (above - below) * (place - math.floor(place))))
+    return min(THRESHOLD, max(0.25, below + (above - below) * (place - math.floor(place))))

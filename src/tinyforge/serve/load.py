@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tinyforge.config import Config
+from tinyforge.config import Config, load_config
 from tinyforge.errors import InputError
 from tinyforge.models.generate import Writer
 from tinyforge.models.predict import Prediction, Predictor
-from tinyforge.models.resolve import Base, load_model, load_tokenizer, resolve
+from tinyforge.models.resolve import EMBEDDED, Base, load_model, load_tokenizer, resolve
 from tinyforge.retrieve.index import Index
 from tinyforge.run import Run, read_json
 from tinyforge.serve.answer import VARIANTS, Reply, respond
@@ -31,7 +31,7 @@ def load_writer(run: Run, which: str, config: Config) -> Writer:
         folder = run.path("model")
         model: Any = load_model(folder, precision, config.trust_remote_code)
     else:
-        folder = _base_of(run, config).folder
+        folder = base_of(run, config).folder
         quantize = read_json(run.path("base.json")).get("quantize", "") if which == "tuned" else ""
         model = load_model(folder, precision, config.trust_remote_code, quantize)
         if which == "tuned":
@@ -52,13 +52,15 @@ class Conversation:
 
 
 def open_predictor(folder: str | Path) -> Predictor:
-    """The model that ``tinyforge train`` or ``build`` made in ``folder``, ready to answer texts.
+    """The model that ``tinyforge train`` or ``build`` made in ``folder``, or a base by name, ready to answer texts.
 
     Raises InputError when the training has not finished, or when its base has changed or gone.
     """
     from tinyforge.models.machine import settle_precision
     from tinyforge.models.predict import kind_of, load_predictor
 
+    if _is_base(str(folder)):
+        return open_base(str(folder))
     run = Run.open(folder)
     if not (run.path("model").is_dir() or run.path("adapter").is_dir()):
         raise InputError(
@@ -74,6 +76,27 @@ def open_predictor(folder: str | Path) -> Predictor:
     return _adapted(run, objective, summary["labels"], config)
 
 
+def _is_base(name: str) -> bool:
+    """Whether this names an untrained base: the embedded one, a model's folder, or a hub id that is no folder here."""
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return not (folder / "run.json").is_file() and (folder / "config.json").is_file()
+    return name in EMBEDDED or (name.count("/") == 1 and not name.startswith((".", "/", "~")))
+
+
+def open_base(name: str) -> Predictor:
+    """A base as it is, before any training of ours. Raises InputError when it cannot be found."""
+    from tinyforge.models.machine import choose_precision
+    from tinyforge.models.predict import kind_of, load_predictor
+
+    base, config = resolve(name), load_config()
+    precision = choose_precision(config.train.precision)
+    if kind_of(base.folder) != "sft":
+        return load_predictor(base.folder, precision)
+    model = load_model(base.folder, precision)
+    return Conversation(Writer(model, load_tokenizer(base.folder), config.evaluate.max_new_tokens))
+
+
 def _adapted(run: Run, objective: str, labels: Sequence[str], config: Config) -> Predictor:
     """A base under the head of ``objective`` with the run's adapter."""
     from tinyforge import adapters
@@ -81,7 +104,7 @@ def _adapted(run: Run, objective: str, labels: Sequence[str], config: Config) ->
     from tinyforge.models.machine import settle_precision
     from tinyforge.models.predict import predictor
 
-    base, folder = _base_of(run, config), run.path("adapter")
+    base, folder = base_of(run, config), run.path("adapter")
     tokenizer = load_tokenizer(folder, config.trust_remote_code)
     model = load_for(
         objective,
@@ -109,7 +132,8 @@ def open_adapter(base: str, folder: Path, config: Config) -> Predictor:
     return Conversation(Writer(adapters.load(model, folder), tokenizer, config.evaluate.max_new_tokens))
 
 
-def _base_of(run: Run, config: Config) -> Base:
+def base_of(run: Run, config: Config) -> Base:
+    """The base that the run was built on. Raises InputError when its files have changed since."""
     base = resolve(config.base)
     recorded = read_json(run.path("base.json"))
     if base.hash != recorded["hash"]:

@@ -56,19 +56,19 @@ def _nearest(sentence: str, passage: str) -> str:
     return max(found, key=lambda text: share(wanted, frozenset(content_words(text))), default="")
 
 
-def evidence(answer: str, hits: Sequence[Hit]) -> list[tuple[Hit, Piece]]:
-    """For each sentence of the answer the passage sentence that holds most of its words, each once, in order.
+def evidence(answer: str, hits: Sequence[Hit]) -> list[tuple[tuple[int, int], tuple[Hit, Piece] | None]]:
+    """The sentences of the answer as ``(start, end)``, each with the passage sentence that holds most of its words.
 
-    Sentences of which no passage sentence holds at least half get none. Headings and the names of table cells count
-    towards a sentence's words.
+    None where no passage sentence holds at least half of them. Headings and the names of table cells count towards a
+    passage sentence's words.
     """
     candidates = [(hit, piece) for hit in hits for piece in pieces(hit)]
     held = [frozenset(content_words(f"{hit.path[-1]} {piece.name} {piece.text}")) for hit, piece in candidates]
-    found: dict[int, None] = {}
+    found: list[tuple[tuple[int, int], tuple[Hit, Piece] | None]] = []
     for start, end in sentences(answer):
         wanted = content_words(answer[start:end])
         shares = [share(wanted, words) if wanted else 0.0 for words in held]
         best = max(range(len(shares)), key=lambda i: (shares[i], -i), default=None)
-        if best is not None and shares[best] >= CITED_SHARE:
-            found[best] = None
-    return [candidates[i] for i in found]
+        enough = best is not None and shares[best] >= CITED_SHARE
+        found.append(((start, end), candidates[best] if enough and best is not None else None))
+    return found

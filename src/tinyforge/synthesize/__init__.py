@@ -9,14 +9,18 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from importlib.metadata import entry_points
 from itertools import groupby
+from pathlib import Path
 
 from tinyforge.config import SynthesizeConfig
 from tinyforge.plugins import load
 from tinyforge.records import Document, Example, Message, content_id
+from tinyforge.run import hash_file, hash_json
 from tinyforge.synthesize.conflicts import distinct, settle
 from tinyforge.synthesize.facts import Candidate, Coverage, Fact, Place, Rejected, Synthesis, Uncovered
+from tinyforge.synthesize.focus import MOST, weights
 from tinyforge.synthesize.gates import refusal
 from tinyforge.synthesize.places import places
 from tinyforge.synthesize.selection import select
@@ -38,7 +42,7 @@ RULES = {
 
 Rule = Callable[[Place, int], Iterator[Fact]]
 
-__all__ = ["RULES", "Coverage", "Rejected", "Synthesis", "Uncovered", "synthesize", "verify"]
+__all__ = ["RULES", "Coverage", "Rejected", "Synthesis", "Uncovered", "rules_version", "synthesize", "verify"]
 
 
 def synthesize(documents: Sequence[Document], config: SynthesizeConfig, seed: int) -> Synthesis:
@@ -54,12 +58,20 @@ def synthesize(documents: Sequence[Document], config: SynthesizeConfig, seed: in
     selected = _select(settle(candidates, refused), config, refused)
     worded = distinct([(c, questions(c.fact, c.place)) for c in selected], refused)
     by_id = {document.id: document for document in documents}
-    examples = [example for c, found in worded for example in _examples(c, found, config, seed)]
+    focus = weights(config.focus) if config.focus else {}
+    examples = [e for c, found in worded for e in _examples(c, found, _wordings(c, config, focus), seed)]
     for example in {example.fact: example for example in examples}.values():  # a fact's share answer and evidence
         if not verify(example, by_id):
             raise ValueError(f"rule {example.rule}: answer is not in its document: {example.answer!r}")
     rejected = [_rejected(candidate, gate) for candidate, gate in refused]
     return Synthesis(examples, rejected, _coverage(seen, [c for c, _ in worded], refused))
+
+
+@cache
+def rules_version() -> str:
+    """A name for what the rules, gates and wordings are at the moment: 12 digits of a hash over their source."""
+    folder = Path(__file__).parent
+    return hash_json([[str(p.relative_to(folder)), hash_file(p)] for p in sorted(folder.rglob("*.py"))])[:12]
 
 
 def verify(example: Example, documents: Mapping[str, Document]) -> bool:
@@ -110,14 +122,21 @@ def _select(
     return kept
 
 
-def _examples(candidate: Candidate, found: list[str], config: SynthesizeConfig, seed: int) -> Iterator[Example]:
+def _wordings(candidate: Candidate, config: SynthesizeConfig, focus: Mapping[tuple[str, str], float]) -> int:
+    """How many wordings a fact gets: up to twice as many where a report's model was always wrong."""
+    place = candidate.place
+    weight = focus.get((place.document.source, place.path), 1.0)
+    return round(config.wordings * (1 + (weight - 1) / (MOST - 1)))
+
+
+def _examples(candidate: Candidate, found: list[str], wordings: int, seed: int) -> Iterator[Example]:
     fact, place = candidate.fact, candidate.place
     spans = ",".join(f"{span.start}-{span.end}" for span in fact.spans)
     name = content_id("fact", place.document.id, fact.rule, candidate.question, spans)
     rng = random.Random(f"{seed}:{name}")
     topic = f"{place.title} > {place.heading}"
     answer = Message("assistant", fact.answer)
-    for number, text in enumerate(choose(found, config.wordings, rng)):
+    for number, text in enumerate(choose(found, wordings, rng)):
         yield Example(
             id=content_id("example", name, text),
             messages=(Message("user", text), answer),
@@ -136,8 +155,8 @@ def _examples(candidate: Candidate, found: list[str], config: SynthesizeConfig, 
 
 
 def _rejected(candidate: Candidate, gate: str) -> Rejected:
-    fact = candidate.fact
-    return Rejected(fact.rule, gate, candidate.question, fact.answer, candidate.place.document.source, fact.spans[0])
+    fact, place = candidate.fact, candidate.place
+    return Rejected(fact.rule, gate, candidate.question, fact.answer, place.document.source, place.path, fact.spans)
 
 
 def _silence(place: Place) -> str:

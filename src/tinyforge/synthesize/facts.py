@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
 
-from tinyforge.records import Document, Example, Section, Span
+from tinyforge.records import Document, Example, Section, Span, content_id
 from tinyforge.synthesize.language import Vocabulary, tidy
 
 _APPARATUS = re.compile(
@@ -140,14 +140,26 @@ def fact(
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A candidate that a gate refused; kept so that a person can ask why something is missing."""
+    """A candidate that a gate refused; kept so that a person can ask why something is missing.
+
+    ``version`` is that of the prompt that asked for it (empty: of the rules), ``score`` what the gate measured.
+    """
 
     rule: str
     gate: str
     question: str
     answer: str
     source: str
-    span: Span
+    section: str
+    evidence: tuple[Span, ...]
+    version: str = ""
+    score: float | None = None
+    name: str = ""
+
+    @property
+    def id(self) -> str:
+        """``name``, where it has one."""
+        return self.name or content_id("candidate", self.rule, self.question, self.answer, self.source, self.section)
 
 
 @dataclass(frozen=True, slots=True)

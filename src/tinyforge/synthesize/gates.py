@@ -75,7 +75,7 @@ def _points(question: str) -> bool:
     return not _POINTING.isdisjoint(words(straight(question)))
 
 
-def _elsewhere(text: str) -> bool:
+def text_points_elsewhere(text: str) -> bool:
     """Whether a text points at another place of its document."""
     lower = straight(text).lower()
     return holds(lower, _AWAY_SIGNS) and _AWAY.search(lower) is not None
@@ -103,7 +103,7 @@ def subject_broken(c: Candidate) -> bool:
 
 def question_not_self_contained(c: Candidate) -> bool:
     asked = " ".join((c.fact.slot("d"), c.fact.slot("c"), c.fact.subject))
-    return _elsewhere(asked) or _hole(asked)
+    return text_points_elsewhere(asked) or _hole(asked)
 
 
 def dangling_answer(c: Candidate) -> bool:
@@ -114,7 +114,7 @@ def dangling_answer(c: Candidate) -> bool:
 
 
 def answer_points_elsewhere(c: Candidate) -> bool:
-    return _elsewhere(c.fact.answer)
+    return text_points_elsewhere(c.fact.answer)
 
 
 def answer_too_short(c: Candidate) -> bool:
@@ -153,7 +153,12 @@ def _unbalanced(text: str) -> bool:
 
 
 def template_junk(c: Candidate) -> bool:
-    return holds(c.fact.answer.lower(), _PLACEHOLDERS) or _TO_DO.search(c.fact.answer) is not None
+    return template_junk_in(c.fact.answer)
+
+
+def template_junk_in(text: str) -> bool:
+    """Whether a text holds what was to be filled in."""
+    return holds(text.lower(), _PLACEHOLDERS) or _TO_DO.search(text) is not None
 
 
 def code_in_sentence(c: Candidate) -> bool:

@@ -150,7 +150,7 @@ def _what_to_try(config: TrainConfig, rate: float) -> str:
     if config.optimizer == "muon":
         lower += f" --set train.muon_learning_rate={config.muon_learning_rate / 3:.2g}"
     return (
-        f"Try {lower}, more warm-up (train.warmup_fraction), or look for spoilt rows with `tinyforge data check`. "
+        f"Try {lower}, more warm-up (train.warmup_fraction), or look for spoilt rows with `tinyforge data validate`. "
         f"The same command would end the same way; with {_AGAIN} it goes on from what was kept, unwatched."
     )
 
