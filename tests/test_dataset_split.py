@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from tinyforge.config import DatasetConfig
-from tinyforge.dataset.split import check_leaks, split
+from tinyforge.dataset.split import check_leaks, split, without_answers_of
 from tinyforge.errors import InputError
 from tinyforge.records import Example, Message, Span
 
@@ -20,7 +20,7 @@ def example(fact: int, wording: int, answer: str = "", span: tuple[int, int] | N
     where = span or (fact * 100, fact * 100 + 50)
     return Example(
         id=f"{fact}-{wording}",
-        messages=(Message("user", f"Wording {wording} of question {fact}?"), Message("assistant", text)),
+        messages=(Message("user", f"{'abcdefghijklmnopqrstuvwxyz'[wording] * 12} {fact}?"), Message("assistant", text)),
         evidence=(Span("doc", *where),),
         fact=f"fact{fact}",
         rule="definition" if fact % 2 else "table",
@@ -50,6 +50,24 @@ def test_shares_and_wordings() -> None:
     assert len(result.dropped) == 26 * 14
     assert {len(names) for names in parts(result.examples).values()} <= {1, 3}
     assert check_leaks(result.examples) == []
+
+
+def test_a_trained_wording_that_nearly_repeats_a_tested_one_is_left_out() -> None:
+    """Of a fact's wordings the first two are tested; the third differs from the second by one letter."""
+    given = rows(100)
+    asked = (
+        "What does it cost to borrow a ladder?",
+        "How much is a ladder by the day?",
+        "how much is a ladder by the days",
+    )
+    for number, text in enumerate(asked):
+        place = next(i for i, row in enumerate(given) if row.id == f"7-{number}")
+        given[place] = replace(given[place], messages=(Message("user", text), given[place].messages[-1]))
+    result = split(given, CONFIG, 42)
+    kept = {row.id: row.split for row in result.examples}
+    assert kept["7-0"] == kept["7-1"] == "wordings"
+    assert "7-2" not in kept and sum(name == "train" for id_, name in kept.items() if id_.startswith("7-")) == 12
+    assert {row.reason for row in result.dropped if row.id == "7-2"} == {"nearly a wording of the other side"}
 
 
 def test_every_rule_is_tested_in_proportion() -> None:
@@ -168,3 +186,14 @@ def test_a_dev_cluster_in_documents_is_found() -> None:
     index = next(i for i, row in enumerate(clean) if row.split == "documents")
     clean[index] = replace(clean[index], cluster=dev.cluster)
     assert check_leaks(clean) == [f"cluster {dev.cluster} is in dev and in documents."]
+
+
+def test_reading_rows_whose_passages_hold_a_held_out_answer_are_left_out() -> None:
+    held = [example(1, 0, answer="£0.50"), example(2, 0, answer="blue")]
+    prompts = ("[1] A fine of £0.50 a day.", "[1] A fine of £50 a day.", "[1] The blue key.")
+    reading = [
+        replace(example(3, n), messages=(Message("user", p), Message("assistant", "x"))) for n, p in enumerate(prompts)
+    ]
+    kept, dropped = without_answers_of(held, reading)
+    assert [row.id for row in kept] == ["3-1", "3-2"]
+    assert sum(dropped.values()) == 1

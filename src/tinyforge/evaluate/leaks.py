@@ -9,8 +9,8 @@ A question has leaked when training holds its twin, found in four ways, each on 
 
 The last three are twins only where the answers agree as well (token F1 of at least 0.8) or the trained row is running
 text: questions made alike about different facts are no help to each other. Where question and row name the same fact,
-the set asks on purpose in new words about what was trained; nearness in meaning is then what was wanted, and only the
-first three count.
+the set asks on purpose in new words about what was trained. Nearness in meaning is then what was wanted, and a long
+name of the matter stands in both of necessity; only the same question and a near one count.
 
 Training is read once, in blocks, against an index of the questions: memory grows with the questions alone.
 """
@@ -195,7 +195,7 @@ class _Index:
     def _meet_words(self, row: Example) -> None:
         whole = row.text or " ".join(message.content for message in row.messages)
         for gram in _grams(whole) & self._grams.keys():
-            self._note("ngrams", self._grams[gram], row)
+            self._note("ngrams", [i for i in self._grams[gram] if not self._same_fact(i, row)], row)
         for i in self._exact.get(_plain(asked(row)), ()):
             self.found["exact"].setdefault(i, asked(row)[:_SHOWN])
         signature = _signature(asked(row))
@@ -208,7 +208,7 @@ class _Index:
             (i, asked(row))
             for row in rows
             for i in self._answers.to(answer_of(row))
-            if i not in self.found["similar"] and not (row.fact and row.fact == self._questions[i].fact)
+            if i not in self.found["similar"] and not self._same_fact(i, row)
         ]
         self._embed(self._vectors, [asked(self._questions[i]) for i, _ in pairs])
         near: dict[str, Vectors] = {}
@@ -220,6 +220,9 @@ class _Index:
     def _embed(self, known: dict[str, Vectors], texts: Sequence[str]) -> None:
         new = [text for text in dict.fromkeys(texts) if text not in known]
         known.update(zip(new, self._embedder.embed(new), strict=True))
+
+    def _same_fact(self, place: int, row: Example) -> bool:
+        return bool(row.fact) and row.fact == self._questions[place].fact
 
     def _note(self, kind: str, places: Iterable[int], row: Example) -> None:
         """Those of the questions whose answer agrees with the row's."""

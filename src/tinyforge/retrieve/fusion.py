@@ -37,6 +37,9 @@ class Ranked(Protocol):
     def by_words(self, question: str, depth: int) -> list[Scored]:
         """The best ``(BM25 score, position)``, best first."""
 
+    def fetch(self, positions: Sequence[int]) -> None:
+        """Read these passages in one go, for the calls of ``hit`` that follow."""
+
     def hit(self, position: int, score: float, vector: Any, widen: int) -> Hit:
         """The passage at a position, with as much of its section as ``widen`` characters hold."""
 
@@ -62,11 +65,13 @@ def _search(
     by_words = _merge((index.by_words(question, depth) for index in indexes), depth)
     scores = fuse(by_meaning, by_words)
     ranked = sorted(scores, key=lambda place: (-scores[place], place))
+    wanted = ranked[:k] if order is None else ranked[: max(RERANKED, k)]
+    for n, index in enumerate(indexes):
+        index.fetch([position for number, position in wanted if number == n])
     if order is None:
         hits = (indexes[number].hit(position, scores[number, position], vector, widen) for number, position in ranked)
         return _distinct(hits, k)
-    first = ranked[: max(RERANKED, k)]
-    found = {indexes[n].hit(p, scores[n, p], vector, 0): (n, p) for n, p in first}
+    found = {indexes[n].hit(p, scores[n, p], vector, 0): (n, p) for n, p in wanted}
     best = [found[hit] for hit in order(question, list(found))]
     return _distinct((indexes[n].hit(p, scores[n, p], vector, widen) for n, p in best), k)
 

@@ -40,6 +40,7 @@ class Index:
         self.meta = meta
         self.embedded = embedded
         self._embedder = embedder
+        self._fetched: dict[int, dict[str, Any]] = {}
 
     @classmethod
     def build(
@@ -166,13 +167,17 @@ class Index:
 
     def hit(self, position: int, score: float, vector: Any, widen: int = 0) -> Hit:
         """The passage at a position, with as much of its section as ``widen`` characters hold."""
-        (row,) = self._rows(position, position + 1)
+        row = self._fetched.get(position) or self._rows([position])[0]
         similarity = float(sum(a * b for a, b in zip(row["vector"], vector.tolist(), strict=True)))
         rows = self._around(position, row, widen) if widen > row["end"] - row["start"] else [row]
         return _joined(rows, row, score, similarity)
 
-    def _rows(self, start: int, stop: int) -> list[dict[str, Any]]:
-        found = self._table.take_offsets(list(range(start, stop))).to_arrow().to_pylist()
+    def fetch(self, positions: Sequence[int]) -> None:
+        """Read these passages in one go, for the calls of :meth:`hit` that follow: each reading alone takes as long."""
+        self._fetched = {int(row["position"]): row for row in self._rows(sorted(positions))}
+
+    def _rows(self, positions: Sequence[int]) -> list[dict[str, Any]]:
+        found = self._table.take_offsets(list(positions)).to_arrow().to_pylist()
         return sorted(found, key=lambda row: int(row["position"]))
 
     def _around(self, position: int, row: dict[str, Any], widen: int) -> list[dict[str, Any]]:
@@ -181,7 +186,7 @@ class Index:
             raise InputError(f"{self.location}: was made by an earlier version.", "Make it again to show sections.")
         reach = 2 + widen // 100
         first = max(0, position - reach)
-        near = self._rows(first, min(self.meta["passages"], position + reach + 1))
+        near = self._rows(range(first, min(self.meta["passages"], position + reach + 1)))
         left = right = position - first
         while True:
             after = right + 1 if right + 1 < len(near) and near[right + 1]["section"] == row["section"] else None
