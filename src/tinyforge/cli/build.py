@@ -14,6 +14,7 @@ from typing import Any
 from tinyforge.cli.common import (
     Screen,
     add_config_arguments,
+    add_metric_argument,
     add_processes_arguments,
     add_source_arguments,
     config_from,
@@ -39,14 +40,7 @@ SECTIONS = ("seed", "base", "trust_remote_code", "ingest", "synthesize", "datase
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_source_arguments(parser)
     parser.add_argument("--base", metavar="BASE", help="tiny (embedded), a model folder, or a hub id")
-    parser.add_argument(
-        "--metric",
-        action="append",
-        default=[],
-        metavar="NAME",
-        dest="metrics",
-        help="also measure this: a name, or FILE.py:function of your own; repeatable",
-    )
+    add_metric_argument(parser)
     add_processes_arguments(parser)
     add_config_arguments(parser, SECTIONS)
 

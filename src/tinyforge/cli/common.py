@@ -48,7 +48,19 @@ def add_processes_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_source_arguments(parser: argparse.ArgumentParser) -> None:
+def add_metric_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--metric",
+        action="append",
+        default=[],
+        metavar="NAME",
+        dest="metrics",
+        help="also measure this: a name, FILE.py:function of your own, or all; repeatable",
+    )
+
+
+def add_reading_arguments(parser: argparse.ArgumentParser) -> None:
+    """What is read."""
     parser.add_argument(
         "sources",
         nargs="+",
@@ -56,6 +68,11 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
         help="files, folders, archives, https://host/docs/, or a database's SQLAlchemy URL",
     )
     parser.add_argument("--query", metavar="SQL", help="what is read from a database: a SELECT")
+
+
+def add_source_arguments(parser: argparse.ArgumentParser) -> None:
+    """What is read, and the run that it goes into."""
+    add_reading_arguments(parser)
     parser.add_argument("--out", required=True, metavar="DIR", help="the run folder to make, or to continue")
 
 

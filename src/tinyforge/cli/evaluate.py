@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tinyforge.cli.common import Screen, add_config_arguments, config_from, print_json
+from tinyforge.cli.common import Screen, add_config_arguments, add_metric_argument, config_from, print_json
 from tinyforge.environment import clock
 from tinyforge.errors import GateError, InputError
 
@@ -19,14 +19,7 @@ SECTIONS = ("seed", "trust_remote_code", "evaluate")
 
 def add_measuring_arguments(parser: argparse.ArgumentParser) -> None:
     """What `evaluate` and `compare` share."""
-    parser.add_argument(
-        "--metric",
-        action="append",
-        default=[],
-        metavar="NAME",
-        dest="metrics",
-        help="also measure this: a name, FILE.py:function of your own, or all; repeatable",
-    )
+    add_metric_argument(parser)
     parser.add_argument("--primary", metavar="NAME", default="", help="the metric that decides (token_f1 or accuracy)")
     parser.add_argument("--limit", type=int, default=0, metavar="N", help="ask at most N questions, drawn at random")
     parser.add_argument(

@@ -6,20 +6,14 @@ import argparse
 import shlex
 from typing import Any
 
-from tinyforge.cli.common import Screen, add_config_arguments, config_from, print_json
+from tinyforge.cli.common import Screen, add_config_arguments, add_reading_arguments, config_from, print_json
 
 _LABELS = {"documents": "reading the sources", "index": "indexing"}
 _LISTED = 20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "sources",
-        nargs="+",
-        metavar="SOURCE",
-        help="files, folders, archives, https://host/docs/, or a database's SQLAlchemy URL",
-    )
-    parser.add_argument("--query", metavar="SQL", help="what is read from a database: a SELECT")
+    add_reading_arguments(parser)
     parser.add_argument(
         "--out", required=True, metavar="INDEX", help="the folder to make or bring up to date, or s3://bucket/path"
     )

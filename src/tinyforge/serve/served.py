@@ -44,6 +44,7 @@ class EngineWriter(Writer):
         super().__init__(engine.model, engine.tokenizer, sampling.max_new_tokens or 256)
         self.engine, self.adapter, self.sampling = engine, adapter, sampling
         self.tokens = self.prompt_tokens = 0
+        self.finish = ""  # why the last answer ended
         self._gone = threading.Event()
 
     def cancel(self) -> None:
@@ -71,6 +72,7 @@ class EngineWriter(Writer):
             if event.finish:
                 self.tokens += event.tokens
                 self.prompt_tokens += event.prompt_tokens
+                self.finish = event.finish
             if event.finish == "error":
                 stopping = StoppingError()
                 raise stopping if event.reason == stopping.message else TinyForgeError(event.reason)
@@ -88,7 +90,7 @@ class EngineWriter(Writer):
         for messages in prompts:
             before = self.tokens
             text = "".join(self.stream(messages, sampling))
-            answers.append(Answer(text, "stop", self.prompt_length(messages), self.tokens - before))
+            answers.append(Answer(text, self.finish, self.prompt_length(messages), self.tokens - before))
             on_done(1)
         return answers
 
