@@ -41,8 +41,9 @@ bench: $(STAMP) ## measure speed and size against the targets; writes bench/resu
 	  echo "== $$script"; $(OFFLINE) $(BIN)/python $$script $(BENCHARGS) || status=$$?; \
 	done; exit $$status
 
-docs: $(STAMP) ## write the reference, the notebooks and the README's picture anew, and build the site into site/
+docs: $(STAMP) ## write the reference, the tables, the notebooks and the README's picture anew, and build the site into site/
 	$(BIN)/python docs/make_reference.py
+	$(BIN)/python docs/make_tables.py
 	$(BIN)/python docs/make_notebooks.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict -q
 	$(OFFLINE) $(BIN)/python docs/make_picture.py

@@ -22,9 +22,9 @@ from pathlib import Path
 
 import psutil
 
-from tinyforge.config import load_config
 from tinyforge.environment import machine, versions
 from tinyforge.errors import InputError, TinyForgeError
+from tinyforge.recipe import load_config
 from tinyforge.run import write_json
 
 ROOT = Path(__file__).parent.parent

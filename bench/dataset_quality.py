@@ -55,15 +55,24 @@ def measure(source: Path) -> dict[str, Any]:
     }
 
 
-def unpack(name: str, folder: Path, most: int) -> Path:
-    folder.mkdir()
+def unpack(name: str, folder: Path, most: int = -1) -> Path:
+    """The documents of a corpus as files, under the names that they had."""
     with gzip.open(SHARED / "corpus" / f"{name}.jsonl.gz", "rt", encoding="utf-8") as handle:
         for number, line in enumerate(handle):
             if number == most:
                 break
             row = json.loads(line)
-            (folder / f"{number:04d}.md").write_text(f"# {row['title']}\n\n{row['text']}", encoding="utf-8")
+            path = Path(row["path"])
+            path = folder / (path.parent if path.stem == "index" else path).with_suffix(".md")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(row["text"], encoding="utf-8")
     return folder
+
+
+def texts(folder: Path, most: int = -1) -> dict[str, Path]:
+    """The documents that the rules are judged on, by kind."""
+    unpacked = {kind: unpack(corpus, folder / kind, most) for kind, corpus in CORPORA.items()}
+    return {"handbook": SHARED / "samples" / "handbook", **unpacked}
 
 
 def as_pdf(source: Path, folder: Path) -> Path | None:
@@ -96,8 +105,7 @@ def main() -> None:
     results: dict[str, Any] = {"targets": TARGETS, "documents_of_each_corpus": args.documents}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        sources = {"handbook": SHARED / "samples" / "handbook", "handbook as PDF": None}
-        sources |= {kind: unpack(corpus, folder / kind, args.documents) for kind, corpus in CORPORA.items()}
+        sources: dict[str, Path | None] = {**texts(folder, args.documents)}
         sources["handbook as PDF"] = as_pdf(SHARED / "samples" / "handbook", folder / "pdf")
         for kind, source in sources.items():
             if source is None:

@@ -23,7 +23,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from tinyforge.config import Config, DatasetConfig, SynthesizeConfig, load_config
+from tinyforge.config import Config, DatasetConfig, SynthesizeConfig
 from tinyforge.dataset.general import text_rows
 from tinyforge.dataset.split import split
 from tinyforge.environment import machine, versions
@@ -31,6 +31,7 @@ from tinyforge.ingest import read_sources
 from tinyforge.models.resolve import load_model, load_tokenizer, resolve
 from tinyforge.pipeline.pretrain import held_out_texts
 from tinyforge.pipeline.train import train
+from tinyforge.recipe import load_config
 from tinyforge.run import Run, read_json, read_jsonl, write_json, write_jsonl
 from tinyforge.synthesize import synthesize
 from tinyforge.train.guard import ROW_TOKENS, bits_per_byte

@@ -117,7 +117,13 @@ def killed(work: Work, kills: int, started: Server, whole: dict[str, Any], folde
         out = folder / f"{work.command}-call-{number}"
         ending = started.run(work.arguments(out), at=Call(name, count))
         yield _finished(
-            work, "call", f"{name} {count}: {text[:90]}", int(ending.code == -signal.SIGKILL), started, whole, out
+            work,
+            "call",
+            f"{name} {count}: {text.replace(str(Path.cwd()), 'CWD')[:90]}",
+            int(ending.code == -signal.SIGKILL),
+            started,
+            whole,
+            out,
         )
 
 

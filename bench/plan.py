@@ -4,9 +4,10 @@
     python bench/plan.py --only tiny        those whose name contains the word
 
 Each configuration is planned by ``tinyforge plan`` and then trained by ``tinyforge train``, in processes of their own,
-for about ``--seconds`` (a first plan tells how many steps that is). Memory is the training process's high-water mark;
-time runs from the moment the training has said its plan to the end of its stage. Models are the embedded tiny base, or
-random weights of known shapes with its tokenizer. Prints a Markdown table and writes bench/results/plan.json.
+for about ``--seconds`` (a first plan tells how many steps that is). Memory is the training process's high-water mark,
+of two workers the sum; time runs from the moment the training has said its plan to the end of its stage. Models
+are the embedded tiny base, or random weights of known shapes with its tokenizer. Prints a Markdown table and writes
+bench/results/plan.json.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+from shapes import SHAPES
+
 from tinyforge.environment import machine, versions
 from tinyforge.errors import TinyForgeError
 from tinyforge.run import Run, write_json
@@ -31,47 +35,6 @@ ROOT = Path(__file__).parent.parent
 TINYFORGE = [sys.executable, "-m", "tinyforge"]
 MEMORY_WITHIN, TIME_WITHIN = 0.15, 0.25
 
-SHAPES: dict[str, dict[str, Any]] = {
-    "smollm2-135m": {
-        "model_type": "llama",
-        "vocab_size": 49152,
-        "hidden_size": 576,
-        "intermediate_size": 1536,
-        "num_hidden_layers": 30,
-        "num_attention_heads": 9,
-        "num_key_value_heads": 3,
-        "max_position_embeddings": 8192,
-        "tie_word_embeddings": True,
-    },
-    "qwen3-0.6b": {
-        "model_type": "qwen3",
-        "vocab_size": 151936,
-        "hidden_size": 1024,
-        "intermediate_size": 3072,
-        "num_hidden_layers": 28,
-        "num_attention_heads": 16,
-        "num_key_value_heads": 8,
-        "head_dim": 128,
-        "tie_word_embeddings": True,
-    },
-    "bert-small": {
-        "model_type": "bert",
-        "vocab_size": 30522,
-        "hidden_size": 512,
-        "intermediate_size": 2048,
-        "num_hidden_layers": 4,
-        "num_attention_heads": 8,
-    },
-    "t5-small": {
-        "model_type": "t5",
-        "vocab_size": 32128,
-        "d_model": 512,
-        "d_kv": 64,
-        "d_ff": 2048,
-        "num_layers": 6,
-        "num_heads": 8,
-    },
-}
 HEADS = {"bert": "AutoModelForMaskedLM", "t5": "AutoModelForSeq2SeqLM"}
 WORDS = {"short": (10, 50), "long": (150, 330)}
 """Words of a question and of its answer each, from and to."""
@@ -106,6 +69,7 @@ CASES = [
     ),
     Case("SmolLM2-135M, QLoRA", "smollm2-135m", settings=("method=qlora",)),
     Case("SmolLM2-135M, DPO, LoRA", "smollm2-135m", rows="dpo", settings=("method=lora",)),
+    Case("tiny, full, 2 processes", "tiny", settings=("processes=2",)),
     Case("BERT small, classify, full", "bert-small", rows="labels"),
     Case("T5 small, seq2seq, full", "t5-small"),
     Case("Qwen3-0.6B, LoRA", "qwen3-0.6b", settings=("method=lora",)),
@@ -125,12 +89,15 @@ def make_base(name: str, folder: Path) -> str:
         shape = dict(SHAPES[name])
         kind = shape.pop("model_type")
         tokenizer = load_tokenizer(resolve("tiny").folder)
-        ids = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
+        stops = json.loads((resolve("tiny").folder / "generation_config.json").read_text())["eos_token_id"]
+        ids: dict[str, Any] = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": stops}
         ids["decoder_start_token_id" if kind == "t5" else "bos_token_id"] = tokenizer.pad_token_id
         config = transformers.AutoConfig.for_model(kind, **shape, **ids)
         torch.manual_seed(0)
-        make = getattr(transformers, HEADS.get(kind, "AutoModelForCausalLM"))
-        make.from_config(config, dtype=torch.bfloat16).save_pretrained(folder)
+        model = getattr(transformers, HEADS.get(kind, "AutoModelForCausalLM")).from_config(config, dtype=torch.bfloat16)
+        if kind not in HEADS:  # the chat template ends a turn with a token of its own, which must stop the model
+            model.generation_config = transformers.GenerationConfig.from_pretrained(resolve("tiny").folder)
+        model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
     return str(folder)
 
@@ -155,17 +122,28 @@ def write_rows(case: Case, path: Path, count: int = 600) -> Path:
     return path
 
 
-def watched(command: Sequence[str]) -> float:
-    """Run a command; returns the most memory that its process held, in MB, by the kernel's own mark."""
-    peak = 0
+def watched(command: Sequence[str], workers: bool = False) -> float:
+    """Run a command; returns the most memory that its process held, in MB, by the kernel's own mark.
+
+    Of a command that starts ``workers``, the sum of what each of them held at the most.
+    """
+    marks: dict[int, int] = {}
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         while process.poll() is None:
-            peak = max(peak, _high_water(process.pid))
+            for pid in _children(process.pid) if workers else [process.pid]:
+                marks[pid] = max(marks.get(pid, 0), _high_water(pid))
             time.sleep(0.02)
         told = process.stderr.read().decode() if process.stderr else ""
     if process.returncode:
         raise TinyForgeError(f"{' '.join(command)} ended with {process.returncode}: {told[-2000:]}")
-    return peak / 1024
+    return sum(marks.values()) / 1024
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [child.pid for child in psutil.Process(pid).children()]
+    except psutil.NoSuchProcess:
+        return []
 
 
 def _high_water(pid: int) -> int:
@@ -185,7 +163,8 @@ def compare(case: Case, folder: Path, seconds: float) -> dict[str, Any]:
     steps = max(4, min(400, round(seconds / per_step)))
     planned = _plan(data, folder, given, steps)
     out = folder / "run"
-    memory = watched([*TINYFORGE, "train", str(data), "--out", str(out), *given, *_limit(steps)])
+    several = any(setting.startswith("processes=") for setting in case.settings)
+    memory = watched([*TINYFORGE, "train", str(data), "--out", str(out), *given, *_limit(steps)], several)
     events = Run.open(out).events()
     began = next(e["time"] for e in events if e["event"] == "plan")
     ended = next(e["time"] for e in events if e["event"] == "stage" and e["stage"] == "train")

@@ -1,12 +1,12 @@
-"""Training speed and memory on this CPU, beside TRL's SFTTrainer: LoRA on random weights of known shapes.
+"""Training speed and memory on this CPU, beside TRL and transformers: LoRA on random weights of known shapes.
 
     python bench/train_cpu.py            every comparison; writes bench/results/train_cpu.json
-    python bench/train_cpu.py --only smollm2-135m/short
+    python bench/train_cpu.py --only smollm2-135m/short --peer trainer
 
 Both sides train the same model object (bf16 weights and adapters, or fp32) on the same rows with the loss on the
 completions alone. Each run has a process of its own, the sides take turns, and what is compared are their medians:
-tokens per second counts tokens of rows only, never padding; memory is the process's peak. TRL runs at the fastest of
-the settings in ``TRL_SETTINGS``, found first.
+tokens per second counts tokens of rows only, never padding; memory is the peak of the process. The peers are TRL's
+SFTTrainer and the Trainer of transformers, each at the fastest of the settings in ``PEER_SETTINGS``, found first.
 """
 
 from __future__ import annotations
@@ -18,41 +18,23 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from shapes import SHAPES
+
 ROOT = Path(__file__).parent.parent
-SHAPES: dict[str, dict[str, Any]] = {
-    "smollm2-135m": {
-        "model_type": "llama",
-        "vocab_size": 49152,
-        "hidden_size": 576,
-        "intermediate_size": 1536,
-        "num_hidden_layers": 30,
-        "num_attention_heads": 9,
-        "num_key_value_heads": 3,
-        "rope_theta": 100000.0,
-    },
-    "qwen3-0.6b": {
-        "model_type": "qwen3",
-        "vocab_size": 151936,
-        "hidden_size": 1024,
-        "intermediate_size": 3072,
-        "num_hidden_layers": 28,
-        "num_attention_heads": 16,
-        "num_key_value_heads": 8,
-        "head_dim": 128,
-        "rope_theta": 1000000.0,
-    },
-}
 LENGTHS = {"short": ((30, 150), (10, 80)), "long": ((500, 900), (40, 120))}
 """Tokens of prompt and completion, from and to."""
 BATCH_TOKENS = {"smollm2-135m": 2048, "qwen3-0.6b": 1024}
 WARM_UP = 2  # steps that are not counted: kernels are chosen and memory is first touched
 STEPS = {"smollm2-135m": 5, "qwen3-0.6b": 2}
 ROUNDS = {"smollm2-135m": 3, "qwen3-0.6b": 2}
-TRL_SETTINGS: dict[str, dict[str, Any]] = {
+PEERS = {"trl": "comparisons", "trainer": "comparisons_trainer"}
+"""Where the results of each are kept."""
+PEER_SETTINGS: dict[str, dict[str, Any]] = {
     "full batch": {"share": 1.0},
     "half batch": {"share": 0.5},
     "half batch, autocast": {"share": 0.5, "bf16": True},
@@ -81,7 +63,7 @@ def make_model(shape: str, precision: str) -> Any:
     from tinyforge.models.machine import torch_dtype
 
     settings = dict(SHAPES[shape])
-    config = AutoConfig.for_model(settings.pop("model_type"), **settings, tie_word_embeddings=True)
+    config = AutoConfig.for_model(settings.pop("model_type"), **settings)
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config, dtype=torch_dtype(precision))
     return adapters.attach(model, training_config(), seed=0)
@@ -101,9 +83,10 @@ def training_config(**changes: Any) -> Any:
 
 def ours(shape: str, lengths: str, precision: str, steps: int, setting: dict[str, Any]) -> dict[str, Any]:
     from tinyforge.records import Tokens
-    from tinyforge.train.loop import EncodedRows, Training
+    from tinyforge.train.loop import Training
     from tinyforge.train.loss import IGNORED
     from tinyforge.train.objectives.sft import SupervisedFineTuning
+    from tinyforge.train.rows import EncodedRows
 
     rows = make_rows(lengths, SHAPES[shape]["vocab_size"], setting["count"])
     tokens = EncodedRows(Tokens(ids, [IGNORED] * prompt + ids[prompt:]) for ids, prompt in rows)
@@ -129,7 +112,7 @@ def ours(shape: str, lengths: str, precision: str, steps: int, setting: dict[str
             seed=0,
             on_status=lambda status: seen.append((time.perf_counter(), status)),
         )
-        order = [[int(i) for i in training._plan[n]] for n in range(len(training._plan))]
+        order = [[int(i) for i in training.batches[n]] for n in range(len(training.batches))]
         training.run()
     counts = [sum(len(rows[i][0]) for i in batch) for batch in order]
     operations = [training._work.operations([tokens[i] for i in batch]) for batch in order]
@@ -142,50 +125,75 @@ def ours(shape: str, lengths: str, precision: str, steps: int, setting: dict[str
     }
 
 
-def trl(shape: str, lengths: str, precision: str, steps: int, setting: dict[str, Any]) -> dict[str, Any]:
-    from datasets import Dataset
+def watch(seen: list[tuple[float, int]]) -> Any:
+    """A callback of transformers that notes, after each step, when it was and how many tokens were seen."""
     from transformers import TrainerCallback
-    from trl import SFTConfig, SFTTrainer  # type: ignore[attr-defined]
+
+    class Watch(TrainerCallback):  # type: ignore[misc]
+        def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
+            seen.append((time.perf_counter(), int(state.num_input_tokens_seen)))
+
+    return Watch()
+
+
+def stock(folder: str, steps: int, setting: dict[str, Any]) -> dict[str, Any]:
+    """What both peers are told."""
+    return {
+        "output_dir": folder,
+        "per_device_train_batch_size": setting["rows"],
+        "train_sampling_strategy": "sequential" if "order" in setting else "group_by_length",
+        "gradient_checkpointing": False,
+        "bf16": setting.get("bf16", False),
+        "use_cpu": True,
+        "max_steps": steps,
+        "learning_rate": 2e-4,
+        "lr_scheduler_type": "constant",
+        "adam_beta2": 0.95,
+        "logging_steps": 1,
+        "report_to": "none",
+        "save_strategy": "no",
+        "disable_tqdm": True,
+        "include_num_input_tokens_seen": "non_padding",
+    }
+
+
+def peer(kind: str, shape: str, lengths: str, precision: str, steps: int, setting: dict[str, Any]) -> dict[str, Any]:
+    """A training by a peer."""
+    from datasets import Dataset
 
     from tinyforge.models.resolve import load_tokenizer, resolve
 
     rows = make_rows(lengths, SHAPES[shape]["vocab_size"], setting["count"])
     if "order" in setting:
         rows = [rows[i] for batch in setting["order"] for i in batch]
-    data = Dataset.from_list([{"input_ids": i, "completion_mask": [0] * p + [1] * (len(i) - p)} for i, p in rows])
+    model, tokenizer = make_model(shape, precision), load_tokenizer(resolve("tiny").folder)
     seen: list[tuple[float, int]] = []
-
-    class Watch(TrainerCallback):  # type: ignore[misc]
-        def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
-            seen.append((time.perf_counter(), int(state.num_input_tokens_seen)))
-
     with tempfile.TemporaryDirectory() as folder:
-        config = SFTConfig(
-            output_dir=folder,
-            per_device_train_batch_size=setting["rows"],
-            train_sampling_strategy="sequential" if "order" in setting else "group_by_length",
-            gradient_checkpointing=False,
-            bf16=setting.get("bf16", False),
-            use_cpu=True,
-            max_steps=steps,
-            learning_rate=2e-4,
-            lr_scheduler_type="constant",
-            adam_beta2=0.95,
-            max_length=None,
-            logging_steps=1,
-            report_to="none",
-            save_strategy="no",
-            disable_tqdm=True,
-            include_num_input_tokens_seen="non_padding",
-            completion_only_loss=True,
-        )
-        trainer = SFTTrainer(
-            make_model(shape, precision),
-            args=config,
-            train_dataset=data,
-            processing_class=load_tokenizer(resolve("tiny").folder),
-            callbacks=[Watch()],
-        )
+        told = stock(folder, steps, setting)
+        if kind == "trl":
+            from trl import SFTConfig, SFTTrainer  # type: ignore[attr-defined]
+
+            data = Dataset.from_list(
+                [{"input_ids": i, "completion_mask": [0] * p + [1] * (len(i) - p)} for i, p in rows]
+            )
+            trainer = SFTTrainer(
+                model,
+                args=SFTConfig(**told, max_length=None, completion_only_loss=True),
+                train_dataset=data,
+                processing_class=tokenizer,
+                callbacks=[watch(seen)],
+            )
+        else:
+            from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
+
+            data = Dataset.from_list([{"input_ids": i, "labels": [-100] * p + i[p:]} for i, p in rows])
+            trainer = Trainer(
+                model,
+                args=TrainingArguments(**told),
+                train_dataset=data,
+                data_collator=DataCollatorForSeq2Seq(tokenizer),  # pads the labels as well
+                callbacks=[watch(seen)],
+            )
         trainer.train()
     (first, before), (last, after) = seen[WARM_UP - 1], seen[-1]
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
@@ -199,7 +207,7 @@ def work(request: dict[str, Any]) -> dict[str, Any]:
     from tinyforge.models.machine import matrix_rates, set_threads, torch_dtype
 
     set_threads(0)
-    side = {"ours": ours, "trl": trl}[request["side"]]
+    side = ours if request["side"] == "ours" else partial(peer, request["side"])
     dtype = torch_dtype(request["precision"])
     before = matrix_rates((dtype,), size=1024, rounds=20)[0]
     found = side(request["shape"], request["lengths"], request["precision"], request["steps"], request["setting"])
@@ -221,31 +229,31 @@ def in_process(**request: Any) -> dict[str, Any]:
     return found
 
 
-def compare(shape: str, lengths: str) -> dict[str, Any]:
-    """Medians of both sides over alternating runs, TRL at its fastest setting."""
+def compare(shape: str, lengths: str, other: str) -> dict[str, Any]:
+    """Medians of both sides over alternating runs, the ``other`` at its fastest setting."""
     steps = WARM_UP + STEPS[shape]
     rows = usual_rows(shape, lengths)
     count = int(4 * rows * steps) + 64
     common = {"shape": shape, "lengths": lengths, "precision": "bf16", "steps": steps}
     tried: dict[str, dict[str, Any]] = {}
-    for name, setting in TRL_SETTINGS.items():
+    for name, setting in PEER_SETTINGS.items():
         changed = {**setting, "rows": max(1, round(setting["share"] * rows)), "count": count}
         if changed["rows"] not in [t["rows"] for t in tried.values() if t.get("bf16") == changed.get("bf16")]:
             tried[f"{name} ({changed['rows']} rows)"] = changed
-    speeds = {name: in_process(side="trl", **common, setting=s)["tokens_per_second"] for name, s in tried.items()}
+    speeds = {name: in_process(side=other, **common, setting=s)["tokens_per_second"] for name, s in tried.items()}
     best = max(speeds, key=lambda name: speeds[name])
-    print(f"{shape}/{lengths}: TRL tok/s by setting: { {n: round(s) for n, s in speeds.items()} }", flush=True)
-    runs: dict[str, list[dict[str, Any]]] = {"ours": [], "trl": []}
+    print(f"{shape}/{lengths}: {other}'s tok/s by setting: { {n: round(s) for n, s in speeds.items()} }", flush=True)
+    runs: dict[str, list[dict[str, Any]]] = {"ours": [], other: []}
     for _ in range(ROUNDS[shape]):
         runs["ours"].append(in_process(side="ours", **common, setting={"count": count}))
-        runs["trl"].append(in_process(side="trl", **common, setting=tried[best]))
-    found: dict[str, Any] = {"trl_setting": best, "trl_settings": speeds}
+        runs[other].append(in_process(side=other, **common, setting=tried[best]))
+    found: dict[str, Any] = {f"{other}_setting": best, f"{other}_settings": speeds}
     for side, results in runs.items():
         for key in ("tokens_per_second", "memory_mb", "peak_share", "peak_gflops"):
             if key in results[0]:
                 found[f"{side} {key}"] = median(r[key] for r in results)
-    found["speed_ratio"] = found["ours tokens_per_second"] / found["trl tokens_per_second"]
-    found["memory_ratio"] = found["ours memory_mb"] / found["trl memory_mb"]
+    found["speed_ratio"] = found["ours tokens_per_second"] / found[f"{other} tokens_per_second"]
+    found["memory_ratio"] = found["ours memory_mb"] / found[f"{other} memory_mb"]
     print(json.dumps({k: round(v, 3) if isinstance(v, float) else v for k, v in found.items()}), flush=True)
     return found
 
@@ -269,6 +277,7 @@ def equal_losses(shape: str, steps: int = 20) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", action="append", metavar="SHAPE/LENGTHS", help="one comparison; repeatable")
+    parser.add_argument("--peer", choices=PEERS, help="the one to compare with (default: both)")
     parser.add_argument("--losses", action="store_true", help="compare the loss curves only")
     parser.add_argument("--work", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -286,8 +295,9 @@ def main() -> None:
     if not args.losses:
         for name in args.only or [f"{shape}/{lengths}" for shape in SHAPES for lengths in LENGTHS]:
             shape, lengths = name.split("/")
-            found.setdefault("comparisons", {})[name] = compare(shape, lengths)
-            write_json(path, found)
+            for other in [args.peer] if args.peer else PEERS:
+                found.setdefault(PEERS[other], {})[name] = compare(shape, lengths, other)
+                write_json(path, found)
     write_json(path, found)
 
 

@@ -1,4 +1,4 @@
-"""What the site does to a page first: quizzes fold, terms link to the glossary, blocks that are not run say so."""
+"""What the site does to a page first: quizzes fold, terms link to the glossary, blocks say what they are."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ def terms() -> dict[str, str]:
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     markdown = _QUIZ.sub(_folded, markdown)
     markdown = _NOT_RUN.sub(r"*Not run in our tests: \1.*\n", markdown)
+    markdown = re.sub(r"^```text$", '```text title="It prints"', markdown, flags=re.M)
     source = page.file.src_uri
     if source.startswith(("tutorials/", "concepts/", "guides/")):
         markdown = linked(markdown, "../glossary.md")

@@ -107,7 +107,7 @@ def _configuration() -> str:
 # What a program may rely on: module -> names. Everything else may change from one version to the next.
 PUBLIC = {
     "tinyforge": ("Trainer", "TrainingConfig"),
-    "tinyforge.config": ("load_config",),
+    "tinyforge.recipe": ("load_config",),
     "tinyforge.records": ("Document", "Span", "Block", "Section", "Message", "Example", "Tokens", "Score", "Hit"),
     "tinyforge.models.sampling": ("Sampling",),
     "tinyforge.run": ("Run",),

@@ -1,4 +1,4 @@
-"""Tiny random models of every family that is exported, with byte-level or SentencePiece-like tokenizers."""
+"""Tiny random models of every family that is exported, with byte-level or SentencePiece-like tokenizers; and runs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ from typing import Any
 import torch
 
 from little import TEXT, make_base
+from tinyforge import adapters
+from tinyforge.config import Config, TrainConfig
+from tinyforge.models.resolve import load_model, resolve
+from tinyforge.models.responses import store_responses
 from tinyforge.models.tokenizer import CHAT_TEMPLATE, END_OF_TEXT, END_OF_TURN, PADDING, ROLES
+from tinyforge.run import Run, write_json
 
 SHAPE: dict[str, Any] = {
     "hidden_size": 64,
@@ -100,4 +105,68 @@ def make_family(folder: Path, family: str, pieces: bool = False, seed: int = 0) 
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     assert END_OF_TEXT != PADDING
+    return folder
+
+
+def make_run(folder: Path, base: Path, method: str = "lora") -> Run:
+    """A finished run with an adapter on ``base`` that was moved at random."""
+    run = Run.create(folder, "train")
+    config = Config(base=str(base), train=TrainConfig(method=method))
+    write_json(run.path("config.json"), config.model_dump())
+    found = resolve(str(base))
+    quantize = adapters.quantization(method)
+    write_json(run.path("base.json"), {"name": found.name, "hash": found.hash, "quantize": quantize})
+    write_json(run.path("train.json"), {"objective": "sft"})
+    model = adapters.attach(load_model(base, "fp32", quantize=quantize), config.train, 0)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    adapters.save(model, run.path("adapter"))
+    return run
+
+
+def make_classifier(folder: Path) -> Path:
+    from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
+
+    AutoTokenizer.from_pretrained(make_base(folder / "tokenizer")).save_pretrained(folder)
+    shape = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    names = {0: "loans", 1: "fees", 2: "tools"}
+    labels = {"id2label": names, "label2id": {name: i for i, name in names.items()}}
+    torch.manual_seed(0)
+    BertForSequenceClassification(BertConfig(vocab_size=512, pad_token_id=1, **shape, **labels)).save_pretrained(folder)
+    return folder
+
+
+def make_reader(folder: Path, kind: str) -> Path:
+    """A model that reads whole texts: extract and respond on an encoder, seq2seq on an encoder-decoder."""
+    import transformers as t
+
+    tokenizer = t.AutoTokenizer.from_pretrained(make_base(folder / "tokenizer"))
+    tokenizer.save_pretrained(folder)
+    ids = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
+    torch.manual_seed(0)
+    model: Any
+    if kind in ("t5", "bart"):
+        start = {"decoder_start_token_id": tokenizer.pad_token_id, **ids}
+        shape: dict[str, Any] = {"d_model": 32, "vocab_size": len(tokenizer)}
+        if kind == "t5":
+            shape |= {"d_kv": 16, "num_heads": 2, "num_layers": 2, "d_ff": 64}
+            model = t.T5ForConditionalGeneration(t.T5Config(**shape, **start))
+        else:
+            for side in ("encoder", "decoder"):
+                shape |= {f"{side}_layers": 2, f"{side}_attention_heads": 2, f"{side}_ffn_dim": 64}
+            model = t.BartForConditionalGeneration(t.BartConfig(**shape, **start, forced_eos_token_id=None))
+    else:
+        shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+        made = t.BertForQuestionAnswering if kind == "extract" else t.BertModel
+        model = made(t.BertConfig(vocab_size=len(tokenizer), **shape, **ids))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.mul_(4)
+    model.save_pretrained(folder)
+    if kind == "respond":
+        store_responses(folder, model, tokenizer, [text for text in TEXT.split(". ") if text])
     return folder

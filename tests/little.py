@@ -17,10 +17,10 @@ TEXT = (
 )
 
 
-def make_base(folder: Path, hidden: int = 32, layers: int = 2, seed: int = 0) -> Path:
+def make_base(folder: Path, hidden: int = 32, layers: int = 2, seed: int = 0, context: int = 1024) -> Path:
     """A transformers folder with an untrained model; the same arguments give the same weights."""
     shape = PretrainConfig(
-        vocabulary=512, hidden=hidden, layers=layers, heads=4, kv_heads=2, intermediate=2 * hidden, context=1024
+        vocabulary=512, hidden=hidden, layers=layers, heads=4, kv_heads=2, intermediate=2 * hidden, context=context
     )
     tokenizer = train_tokenizer([TEXT * 4], shape.vocabulary, shape.context)
     model = create_model(shape, tokenizer, seed)
@@ -30,11 +30,11 @@ def make_base(folder: Path, hidden: int = 32, layers: int = 2, seed: int = 0) ->
     return folder
 
 
-def make_lively_base(folder: Path, hidden: int = 32, layers: int = 2, seed: int = 0) -> Path:
+def make_lively_base(folder: Path, hidden: int = 32, layers: int = 2, seed: int = 0, context: int = 1024) -> Path:
     """The same with weights so large that its answers differ from prompt to prompt, and never stop by themselves."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    make_base(folder, hidden, layers, seed)
+    make_base(folder, hidden, layers, seed, context)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, tie_word_embeddings=False)
     specials = AutoTokenizer.from_pretrained(folder).all_special_ids
     generator = torch.Generator().manual_seed(seed)

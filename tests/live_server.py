@@ -19,11 +19,11 @@ from tinyforge.config import Config, RetrieveConfig, ServeConfig, TrainConfig
 from tinyforge.models.resolve import load_model
 from tinyforge.retrieve.index import Index
 from tinyforge.run import write_json
-from tinyforge.serve.served import Catalogue
+from tinyforge.serve.catalogue import Catalogue
 from tinyforge.serve.server import Server
 
 
-def make_adapter(base: Path, folder: Path, seed: int) -> Path:
+def make_adapter(base: Path, folder: Path, seed: int, strength: float = 1.0) -> Path:
     """A LoRA adapter that changes every answer."""
     config = TrainConfig(method="lora", lora_rank=4)  # type: ignore[call-arg]
     wrapped = adapters.attach(load_model(base, "fp32"), config, seed)
@@ -31,7 +31,7 @@ def make_adapter(base: Path, folder: Path, seed: int) -> Path:
     with torch.no_grad():
         for name, parameter in wrapped.named_parameters():
             if "lora_B" in name:
-                parameter.copy_(torch.randn(parameter.shape, generator=generator))
+                parameter.copy_(strength * torch.randn(parameter.shape, generator=generator))
     adapters.save(wrapped, folder)
     return folder
 

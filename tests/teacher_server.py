@@ -120,7 +120,10 @@ class Teacher:
                     return self.send(400, {"error": {"message": "response_format is not supported"}})
                 text = teacher.answer(body["messages"])
                 usage = {"prompt_tokens": len(prompt) // 4, "completion_tokens": len(text) // 4}
-                answer = {"choices": [{"message": {"role": "assistant", "content": text}}], "usage": usage}
+                usage["total_tokens"] = sum(usage.values())
+                choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+                answer = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "little"}
+                answer |= {"choices": [choice], "usage": usage}
                 if fault == "cut":
                     return self.raw(200, json.dumps(answer).encode(), cut=True)
                 self.send(200, answer)
@@ -133,7 +136,8 @@ class Teacher:
 
             def raw(self, status: int, data: bytes, headers: dict[str, str] | None = None, cut: bool = False) -> None:
                 self.send_response(status)
-                for key, value in {"Content-Length": str(len(data)), **(headers or {})}.items():
+                kind = "text/html" if data.startswith(b"<") else "application/json"
+                for key, value in {"Content-Type": kind, "Content-Length": str(len(data)), **(headers or {})}.items():
                     self.send_header(key, value)
                 self.end_headers()
                 self.wfile.write(data[: len(data) // 2] if cut else data)

@@ -23,11 +23,12 @@ from tinyforge.errors import InputError
 from tinyforge.models.generate import Writer
 from tinyforge.models.resolve import count_parameters, load_model, load_tokenizer
 from tinyforge.records import Tokens
-from tinyforge.train.loop import EncodedRows, Training, dev_loss
+from tinyforge.train.loop import Training, dev_loss
 from tinyforge.train.loss import next_token_loss
 from tinyforge.train.objectives.base import pad_rows
 from tinyforge.train.objectives.pretrain import Pretrain
 from tinyforge.train.optimizer import MasterOptimizer
+from tinyforge.train.rows import EncodedRows
 
 needs_bitsandbytes = pytest.mark.skipif(find_spec("bitsandbytes") is None, reason="the qlora extra is not installed")
 IDS = torch.tensor([[7, 50, 60, 70, 80, 90, 100, 110, 31, 12]])

@@ -11,9 +11,9 @@ import torch
 
 from little import make_base
 from tinyforge.cli import main
-from tinyforge.config import load_config
 from tinyforge.models.resolve import hash_weights, load_model
 from tinyforge.pipeline.train import train
+from tinyforge.recipe import load_config
 from tinyforge.registry.store import Registry
 from tinyforge.serve.load import open_predictor
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tinyforge.config import Config, load_config, options
+from tinyforge.config import Config, options
 from tinyforge.errors import InputError
+from tinyforge.recipe import load_config
 
 ROOT = Path(__file__).parent.parent
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))

@@ -1,9 +1,15 @@
-"""The task for lm-evaluation-harness, held to the harness's documented fields; the harness itself is not installed."""
+"""The task for lm-evaluation-harness, held to its documented fields; and to the harness itself, where it is installed.
+
+It is no dependency: it wants other versions. Put its ``lm_eval`` on PATH, or name it in TINYFORGE_LM_EVAL.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import shlex
+import shutil
+import subprocess
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,6 +17,8 @@ import pytest
 import yaml
 from jinja2 import Environment, StrictUndefined
 
+from little import make_lively_base
+from live_server import live
 from tinyforge.cli import main
 from tinyforge.errors import InputError
 from tinyforge.evaluate.bridge import commands, task_fields, task_name, write_task
@@ -85,3 +93,49 @@ def test_the_command_and_its_refusals(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "--data FILE" in capsys.readouterr().err
     with pytest.raises(InputError, match="no row is a single question"):
         write_task(tmp_path, "x", [ROWS[3]], 8)
+
+
+LM_EVAL = os.environ.get("TINYFORGE_LM_EVAL") or shutil.which("lm_eval")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(LM_EVAL is None, reason="needs lm-evaluation-harness")
+def test_the_harness_runs_the_command_offline_and_finds_what_we_find(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One reference is what the model does say, so that right and wrong answers are both there."""
+    base = make_lively_base(tmp_path / "base")
+    asked = [{"question": f"What is loan {i}?", "answer": f"Number {i}."} for i in range(6)]
+    data = tmp_path / "rows.jsonl"
+    settings = [
+        "--set",
+        "evaluate.max_new_tokens=8",
+        "--set",
+        "train.precision=fp32",
+        "--set",
+        "evaluate.resamples=200",
+    ]
+
+    def ours(out: str) -> dict[str, object]:
+        data.write_text("".join(json.dumps(row) + "\n" for row in asked))
+        capsys.readouterr()
+        assert (
+            main(["evaluate", str(base), "--data", str(data), "--out", str(tmp_path / out), "--json", *settings]) == 0
+        )
+        found: dict[str, object] = json.loads(capsys.readouterr().out)["sets"][data.name]
+        return found
+
+    asked[0]["answer"] = ours("before")["answers"][0]["answers"][str(base)]  # type: ignore[index]
+    scores = ours("after")["scores"][str(base)]  # type: ignore[index]
+    task = tmp_path / "task"
+    assert main(["harness", str(base), "--data", str(data), "--out", str(task), "--json", *settings]) == 0
+    made = json.loads(capsys.readouterr().out)
+    with live([f"{made['name']}={base}"]) as server:
+        command = made["evaluate"].replace("http://127.0.0.1:8000", server.url).replace(" lm_eval ", f" {LM_EVAL} ", 1)
+        offline = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+        done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=600, env=offline)
+    assert done.returncode == 0, done.stderr[-3000:]
+    (results,) = (task / "results").rglob("results_*.json")
+    found = json.loads(results.read_text())["results"][made["name"]]
+    assert found["exact_match,none"] == pytest.approx(1 / 6) == scores["exact_match"]["value"]
+    assert found["chrf,none"] > 0

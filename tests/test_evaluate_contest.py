@@ -12,7 +12,7 @@ from tinyforge.evaluate.compare import paired_difference
 from tinyforge.evaluate.contest import contest
 from tinyforge.evaluate.metrics import Answer
 from tinyforge.evaluate.significance import detectable, holm, mcnemar, sign_flip
-from tinyforge.evaluate.standing import lines, pair_line, regression_lines
+from tinyforge.evaluate.standing import labels, lines, pair_line, regression_lines, shortened
 from tinyforge.records import Example, Message
 
 
@@ -139,6 +139,25 @@ def test_a_planted_regression_ranks_first() -> None:
     assert pair["differences"]["token_f1"]["value"] > 0  # the mean hides it
     told = list(regression_lines(pair))
     assert "lost against a on" in told[0] and "(1.00 → 0.00)" in told[1]
+
+
+def test_long_names_are_shortened_as_far_as_they_stay_apart() -> None:
+    names = ["/a/runs/good", "/a/runs/bad/", "/b/exports/q8/x.gguf", "/b/exports/q4/x.gguf", "tiny", "org/tiny2"]
+    address = "http://127.0.0.1:8000/v1#m"
+    found = labels([*names, address])
+    assert list(found.values()) == ["good", "bad", "q8/x.gguf", "q4/x.gguf", "tiny", "tiny2", address]
+    assert labels(["tiny", "/x/tiny"]) == {"tiny": "tiny", "/x/tiny": "/x/tiny"}
+    examples = questions(4)
+    given = knowing(examples, np.array([True, True, False, False]))
+    result = {
+        **run(examples, **{"/x/one": given, "/y/two": given}),
+        "leaks": {},
+        "unanswered": {"/x/one": [], "/y/two": []},
+    }
+    short, told = shortened(result)
+    assert list(short["scores"]) == ["one", "two"] and told == ["one is /x/one", "two is /y/two"]
+    assert [(pair["a"], pair["b"]) for pair in short["pairs"]] == [("one", "two")]
+    assert list(result["scores"]) == ["/x/one", "/y/two"]  # what is kept has the whole names
 
 
 def test_where_lower_is_better_losing_means_rising() -> None:

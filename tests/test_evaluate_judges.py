@@ -12,7 +12,7 @@ from scipy.stats import binomtest
 
 from little import make_lively_base
 from tinyforge.cli import main
-from tinyforge.config import Config, load_config
+from tinyforge.config import Config
 from tinyforge.errors import InputError
 from tinyforge.evaluate.judges import grade, prefer, summarise_grades, summarise_pairs
 from tinyforge.evaluate.metrics import Answer
@@ -21,6 +21,7 @@ from tinyforge.pipeline.evaluate import Heard
 from tinyforge.pipeline.judge import judge_pairs
 from tinyforge.pipeline.pairs import Pair, Pairs
 from tinyforge.pipeline.vote import Shown, hold
+from tinyforge.recipe import load_config
 from tinyforge.records import Example, Message
 
 QUESTION = "What is a loan?"

@@ -14,7 +14,6 @@ from nltk.translate.meteor_score import single_meteor_score
 from rouge_score import rouge_scorer
 from sklearn import metrics as reference
 
-from tinyforge.config import load_config
 from tinyforge.dataset.prompts import NOT_FOUND
 from tinyforge.errors import InputError
 from tinyforge.evaluate.measure import Failure, Measured, measure
@@ -24,6 +23,7 @@ from tinyforge.evaluate.metrics.diversity import length_ratio, repetition
 from tinyforge.evaluate.metrics.grounding import declines
 from tinyforge.evaluate.metrics.meteor import meteor
 from tinyforge.evaluate.metrics.ngrams import chrf, rouge_1, rouge_2, rouge_l
+from tinyforge.recipe import load_config
 from tinyforge.records import Example, Hit, Message, Span
 from tinyforge.retrieve.words import stem
 

@@ -148,6 +148,21 @@ def test_the_contents_are_there(report: dict[str, Any], html: str) -> None:
     assert html.count("<svg") == 11  # two sets, three maps, four curves, two bars
 
 
+def test_a_metric_of_your_own_stands_in_every_table_and_chart(report: dict[str, Any]) -> None:
+    politeness = {"value": 3.5, "low": 2.0, "high": 5.0, "n": 16}
+    scores = {s: {v: {**m, "politeness": politeness} for v, m in t.items()} for s, t in report["scores"].items()}
+    config = {**report["config"], "evaluate": {**report["config"]["evaluate"], "metrics": ["mine.py:politeness"]}}
+    page = render({**report, "scores": scores, "config": config})
+    for name in scores:
+        assert f'aria-label="politeness of each variant, set {name}"' in page
+        assert f'aria-label="Token F1 of each variant, set {name}"' in page
+    assert "politeness, with 95% intervals." in page and '<th scope="col">politeness</th>' in page
+    assert "politeness of each variant" not in render({**report, "scores": scores})  # a column, but nobody asked for it
+    output = StringIO()
+    Console(file=output, width=110).print(terminal_table({**report, "scores": scores}))
+    assert "politeness" in output.getvalue() and "3.50" in output.getvalue()
+
+
 def test_charts_follow_the_theme(html: str) -> None:
     drawings = re.findall(r"<svg.*?</svg>", html, re.DOTALL)
     for drawing in drawings:

@@ -6,13 +6,17 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from little import make_lively_base
 from tinyforge.cli import main
-from tinyforge.config import load_config
+from tinyforge.dataset.render import prompt_ids
 from tinyforge.errors import InputError
 from tinyforge.evaluate.strategies import STRATEGIES, Written, compare_strategies, overlap
+from tinyforge.models.contrastive import contrastive_search
+from tinyforge.models.generate import Writer
 from tinyforge.pipeline.sampling import _open, beam_search, study
+from tinyforge.recipe import load_config
 from tinyforge.records import Example, Message
 
 CONFIG = load_config(None, ["evaluate.max_new_tokens=12", "train.threads=1", "train.precision=fp32"])
@@ -59,7 +63,7 @@ def test_a_study_of_a_real_model_repeats_itself(base: Path) -> None:
     assert [row["answers"] for row in again["strategies"]] == [row["answers"] for row in found["strategies"]]
     other = study(str(base), ["What is a loan?", "Tell me."], "", 2, CONFIG.model_copy(update={"seed": 7}))
     assert [row["answers"] for row in other["strategies"]] != [row["answers"] for row in found["strategies"]]
-    assert "downloaded" in found["not_offered"]["contrastive"]
+    assert found["not_offered"] == {} and rows["contrastive"]["seeds"] == 1
 
 
 def test_one_beam_is_greedy_and_four_are_not(base: Path) -> None:
@@ -68,6 +72,42 @@ def test_one_beam_is_greedy_and_four_are_not(base: Path) -> None:
     greedy = [(answer.text.strip(), answer.tokens) for answer in writer.write_all(prompts)]
     assert [beam_search(writer, prompt, 1) for prompt in prompts] == greedy
     assert [beam_search(writer, prompt, 4) for prompt in prompts] != greedy
+
+
+def recomputed(writer: Writer, prompt: list[Message], candidates: int, penalty: float) -> tuple[str, int]:
+    """Contrastive search as its equation says it: every candidate's whole text is read anew, without a cache."""
+    ids = prompt_ids(prompt, writer.tokenizer)
+    start = len(ids)
+    while len(ids) < start + writer.max_new_tokens:
+        with torch.inference_mode():
+            shares = writer.model(torch.tensor([ids])).logits[0, -1].softmax(-1)
+            scored = []
+            for token in shares.topk(candidates).indices.tolist():
+                states = writer.model(torch.tensor([[*ids, token]]), output_hidden_states=True).hidden_states[-1][0]
+                alike = max(float(torch.cosine_similarity(states[-1], state, dim=0)) for state in states[:-1])
+                scored.append(((1 - penalty) * float(shares[token]) - penalty * alike, token))
+        ids.append(max(scored)[1])
+    return str(writer.tokenizer.decode(ids[start:])).strip(), len(ids) - start
+
+
+def test_contrastive_search_is_what_its_equation_says(base: Path) -> None:
+    writer = _open(str(base), CONFIG)
+    prompts = [writer.prompt(f"What is {name}?", []) for name in ("a loan", "a fee", "a tool")]
+    greedy = [(answer.text.strip(), answer.tokens) for answer in writer.write_all(prompts)]
+    found = [contrastive_search(writer, prompt) for prompt in prompts]
+    assert found == [recomputed(writer, prompt, 4, 0.6) for prompt in prompts] != greedy
+    assert [contrastive_search(writer, prompt, penalty=0.0) for prompt in prompts] == greedy  # the control
+
+
+def test_what_cannot_be_searched_says_why_and_the_rest_is_shown(
+    base: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from transformers import LlamaForCausalLM
+
+    monkeypatch.setattr(LlamaForCausalLM, "_is_stateful", True)
+    assert main(["sampling", str(base), "Hi", "--seeds", "1", "--set", "evaluate.max_new_tokens=8"]) == 0
+    shown = capsys.readouterr().out
+    assert "contrastive: not offered; this model keeps a state" in shown and "beam 4: " in shown
 
 
 def test_wrong_input_is_named(base: Path, tmp_path: Path) -> None:
@@ -89,4 +129,4 @@ def test_the_command_prints_json_and_a_table(base: Path, capsys: pytest.CaptureF
     assert all(row["token_f1"] is not None for row in found["strategies"])
     assert main(["sampling", str(base), "What is a loan?", *options]) == 0
     shown = capsys.readouterr().out
-    assert "contrastive: not offered" in shown and "beam 4" in shown and "What is a loan?" in shown
+    assert "contrastive: of the 4 likeliest" in shown and "beam 4" in shown and "What is a loan?" in shown

@@ -9,13 +9,16 @@ from typing import Any
 import gguf as library
 import numpy as np
 import pytest
+import torch
 
 from export_models import FAMILIES, make_family
 from little import make_base, make_lively_base
 from tinyforge.dataset.render import prompt_ids
 from tinyforge.errors import InputError, TinyForgeError
+from tinyforge.export import gguf_types
 from tinyforge.export.artifact import certify, export
 from tinyforge.export.gguf_target import GGUF
+from tinyforge.export.gguf_types import encode, type_of
 from tinyforge.export.gguf_vocab import read_vocabulary
 from tinyforge.export.llama_runner import LlamaRunner
 from tinyforge.export.source import open_source
@@ -62,6 +65,39 @@ def test_types(lively: Path, tmp_path: Path, kind: str) -> None:
 def test_more_types(lively: Path, tmp_path: Path, kind: str) -> None:
     artifact = export(str(lively), "gguf", kind, tmp_path / kind)
     assert artifact.certificate["passed"], artifact.certificate["checks"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["q6_k", "q5_k_m", "q4_k_m"])
+def test_k_types(tmp_path: Path, kind: str) -> None:
+    folder = make_lively_base(tmp_path / "base", hidden=256)
+    artifact = export(str(folder), "gguf", kind, tmp_path / kind)
+    assert artifact.certificate["passed"], artifact.certificate["checks"]
+    assert set(artifact.notes["weights"]) == {"f32", "q6_k", kind.removesuffix("_m")}
+
+
+def test_k_blocks_are_llama_cpps_and_rows_that_none_fits_are_plain() -> None:
+    torch.manual_seed(0)
+    weight = torch.randn(8, 512)
+    errors = []
+    for kind in ("q4_k", "q5_k", "q6_k"):
+        back = library.dequantize(encode(weight, kind), library.GGMLQuantizationType[kind.upper()])
+        errors.append(float(np.sqrt(np.mean((back - weight.numpy()) ** 2))))
+    plain = library.dequantize(encode(weight, "q4_0"), library.GGMLQuantizationType.Q4_0)
+    assert errors[2] < errors[1] < errors[0] < 0.9 * float(np.sqrt(np.mean((plain - weight.numpy()) ** 2)))
+    assert errors[2] < 0.02
+    assert type_of("blk.0.ffn_up.weight", weight, "q4_k_m", 8) == "q4_k"
+    assert type_of("blk.0.ffn_up.weight", weight[:, :96], "q4_k_m", 8) == "q5_0"
+    assert type_of("output.weight", weight, "q4_k_m", 8) == "q6_k"
+    more = [n for n in range(24) if type_of(f"blk.{n}.ffn_down.weight", weight, "q4_k_m", 24) == "q6_k"]
+    assert more == [0, 1, 2, 5, 8, 11, 14, 17, 20, 21, 22, 23]  # the first and last eighth, and every third between
+
+
+def test_k_types_without_a_quantizer_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gguf_types, "_quantizer", lambda: None)
+    with pytest.raises(InputError, match=r"does not show llama\.cpp's quantizer.*llama-quantize"):
+        gguf_types.check_type("q4_k_m")
+    assert gguf_types.check_type("Q4_0") == "q4_0"
 
 
 @pytest.mark.slow

@@ -23,7 +23,7 @@ SOURCE = ROOT / "src" / "tinyforge"
 
 # From the bottom to the top: a room imports from its own layer or from those before it.
 LAYERS = (
-    ("records", "errors", "config", "run", "plugins", "environment"),
+    ("records", "errors", "config", "recipe", "run", "plugins", "environment"),
     ("ingest", "dataset", "retrieve", "synthesize", "models", "adapters"),
     ("train",),
     ("evaluate", "compress", "export", "serve", "registry"),
@@ -216,7 +216,7 @@ def test_every_name_leads_to_a_module() -> None:
 def test_the_reading_found_the_tree() -> None:
     found = imports(SOURCE)
     assert len(found) > 100
-    assert ("config", "errors") in {(i.module, i.target) for i in found}
+    assert ("recipe", "errors") in {(i.module, i.target) for i in found}
     assert ("ingest", "ingest.pdf") in {(i.module, i.target) for i in found if not i.runs}
 
 
@@ -237,7 +237,7 @@ def brought_along(code: str) -> str:
 LIGHT = {
     "import tinyforge": "import tinyforge",
     "every room of a document's way": (
-        "import tinyforge.ingest, tinyforge.synthesize, tinyforge.records, tinyforge.config, tinyforge.run\n"
+        "import tinyforge.ingest, tinyforge.synthesize, tinyforge.records, tinyforge.recipe, tinyforge.run\n"
         "import tinyforge.plugins, tinyforge.environment, tinyforge.dataset.split\n"
         "import tinyforge.evaluate, tinyforge.retrieve, tinyforge.models, tinyforge.pipeline, tinyforge.cli"
     ),

@@ -11,7 +11,7 @@ import pytest
 from ingest_files import cells, faults, texts
 from tinyforge.config import IngestConfig
 from tinyforge.ingest import FORMATS, read_sources
-from tinyforge.ingest.summary import summary_of, tables_in
+from tinyforge.ingest.summary import Summary, tables_in
 from tinyforge.records import Document
 
 SAMPLES = Path(__file__).parent / "samples"
@@ -210,7 +210,10 @@ def test_all_of_them_at_once_through_the_walk() -> None:
     database = f"sqlite:///{SAMPLES / 'sqlite' / 'boats.db'}"
     result = read_sources([SAMPLES, database], config)
     assert [skip.reason for skip in result.skipped] == ["unsupported format .db.", "same text as json/pandas.json."]
-    files = {file["source"]: file for file in summary_of(result.documents)}
+    summary = Summary()
+    for document in result.documents:
+        summary.add(document)
+    files = {file["source"]: file for file in summary.files}
     assert len(files) == len(SOURCES) + 1  # README.md and the database, without the copy
     assert files["pptx/libreoffice.pptx"] == {
         "source": "pptx/libreoffice.pptx",

@@ -16,7 +16,7 @@ from tinyforge.ingest.fetch import split_url
 from tinyforge.ingest.robots import Robots, matches, parse_robots
 
 CONFIG = IngestConfig(web_seconds=0.0)
-HERE = ("127.0.0.1",)
+HERE = ["127.0.0.1"]
 Answer = tuple[int, dict[str, str], bytes]
 
 
@@ -69,7 +69,7 @@ def site() -> Iterator[Site]:
 
 
 def read(site: Site, path: str, pages: Path | None = None, config: IngestConfig = CONFIG) -> Ingested:
-    return read_sources([site.url + path], config, pages=pages, allowed_addresses=HERE)
+    return read_sources([site.url + path], config.model_copy(update={"private_hosts": HERE}), pages=pages)
 
 
 def paths(result: Ingested, site: Site) -> list[str]:
@@ -226,7 +226,7 @@ def test_a_name_that_changes_its_address_is_checked_each_time(site: Site, monkey
     site.page("/s/", "next.html")
     site.page("/s/next.html")
     port = site.url.rsplit(":", 1)[1]
-    result = read_sources([f"http://docs.example:{port}/s/"], CONFIG, allowed_addresses=HERE)
+    result = read_sources([f"http://docs.example:{port}/s/"], CONFIG.model_copy(update={"private_hosts": HERE}))
     assert len(result.documents) == 1 and len(asked) == 3
     assert "127.0.0.2 is not a public one" in result.skipped[0].reason
     assert site.headers[-1]["Host"] == f"docs.example:{port}"
@@ -255,6 +255,7 @@ def test_one_inner_address_spoils_a_name(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(InputError, match=r"192\.168\.0\.1 is not a public one"):
         checked_address("both.example", 80)
     assert checked_address("both.example", 80, ["192.168.0.1"]) == "8.8.8.8"
+    assert checked_address("both.example", 80, ["both.example"]) == "8.8.8.8"  # named by the person
 
 
 def test_addresses_that_cannot_be_used() -> None:

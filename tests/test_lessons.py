@@ -159,6 +159,14 @@ def test_a_lesson_is_left_and_gone_on_with(
     assert "done, 0 of 1 quizzes right at once" in capfd.readouterr().out
 
 
+def test_a_word_is_explained_at_any_question(
+    pages: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert take("? Gradient\n?nonsense\nq\n", monkeypatch, "1") == 0
+    shown = capfd.readouterr().out
+    assert "For every weight" in shown and "Not in the glossary. It has: accumulation, " in shown
+
+
 def test_names_that_python_made_before_are_there_again(
     pages: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -183,4 +191,5 @@ def test_the_installed_package_carries_the_lessons(tmp_path: Path) -> None:
     carried = {file.distribution_path for file in builder.recurse_included_files()}
     for page in place.lessons():
         assert f"tinyforge/lessons/pages/{page.name}" in carried
+    assert "tinyforge/lessons/glossary.md" in carried
     assert "tinyforge/__init__.py" in carried and not any(name.startswith(("src/", "docs/")) for name in carried)

@@ -14,8 +14,9 @@ from tinyforge.errors import InputError
 from tinyforge.models.generate import Writer
 from tinyforge.models.resolve import load_model, load_tokenizer, resolve
 from tinyforge.records import Example, Message
-from tinyforge.train.loop import EncodedRows, Training
+from tinyforge.train.loop import Training
 from tinyforge.train.objectives.sft import SupervisedFineTuning
+from tinyforge.train.rows import EncodedRows
 
 PAIRS = [
     ("What is a loan?", "A loan is an agreement."),

@@ -9,11 +9,11 @@ import pytest
 
 from ingest_files import write
 from tinyforge.cli import main
-from tinyforge.config import load_config
 from tinyforge.errors import InputError
 from tinyforge.ingest import fingerprint
 from tinyforge.pipeline.documents import documents_stage
 from tinyforge.pipeline.stages import Job
+from tinyforge.recipe import load_config
 from tinyforge.run import Run, read_json, read_jsonl
 
 SAMPLES = Path(__file__).parent / "samples"

@@ -15,10 +15,10 @@ import torch
 import zstandard
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tinyforge.config import load_config
 from tinyforge.dataset.corpus import CorpusReport, TokenStore, deduplicate, read_texts, write_store
 from tinyforge.errors import InputError
 from tinyforge.pipeline.pretrain import pretrain
+from tinyforge.recipe import load_config
 
 SAMPLES = Path(__file__).parents[1] / "src" / "tinyforge" / "samples"
 SMALL = [

@@ -15,10 +15,9 @@ from typing import Any
 import pytest
 
 from little import make_base
-from test_train_families import LABELLED, PAIRS, SPANS, bases  # noqa: F401
+from test_train_families import LABELLED, bases  # noqa: F401
 from tinyforge.cli import main
 from tinyforge.dataset.pairs import input_text
-from tinyforge.records import Example
 from tinyforge.run import read_json
 
 FAST = [
@@ -32,10 +31,6 @@ ANSWERS = [f"It costs {n} tokens." for n in (3, 5, 7, 9, 2, 4, 6, 8)]
 def write(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
-
-
-def pairs_of(examples: Sequence[Example]) -> list[dict[str, str]]:
-    return [{"input": input_text(e), "output": e.answer} for e in examples]
 
 
 def train(data: Path, out: Path, base: Path, *settings: str, code: int = 0) -> dict[str, Any]:
@@ -73,74 +68,6 @@ def test_a_decoder_learns_conversations(
     assert (tmp_path / "run" / ("model" if method == "full" else "adapter")).is_dir()
     found = [row["text"] for row in predict(tmp_path / "run", QUESTIONS, capsys)]
     assert sum(a == b for a, b in zip(found, ANSWERS, strict=True)) >= 7
-
-
-def test_a_decoder_learns_preferences_and_running_text(
-    llama: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    rows = [{"prompt": q, "chosen": a, "rejected": "No idea."} for q, a in zip(QUESTIONS, ANSWERS, strict=True)]
-    summary = train(write(tmp_path / "p.jsonl", rows), tmp_path / "dpo", llama, "train.learning_rate=0.003")
-    assert summary["objective"] == "dpo"
-    steps = [json.loads(line) for line in (tmp_path / "dpo" / "events.jsonl").read_text().splitlines()]
-    accuracy = [e["metrics"]["accuracy"] for e in steps if e["event"] == "step"]
-    assert accuracy[0] < 1 and accuracy[-1] == 1
-    texts = write(tmp_path / "t.jsonl", [{"text": f"{q} {a}"} for q, a in zip(QUESTIONS, ANSWERS, strict=True)])
-    summary = train(texts, tmp_path / "text", llama)
-    assert summary["objective"] == "pretrain"
-    capsys.readouterr()
-
-
-def test_a_student_learns_from_a_teacher(llama: Path, chat_rows: Path, tmp_path: Path) -> None:
-    train(chat_rows, tmp_path / "teacher", llama)
-    student = make_base(tmp_path / "student", hidden=16, seed=5)
-    summary = train(
-        chat_rows,
-        tmp_path / "run",
-        student,
-        "train.objective=distill",
-        f"train.teacher={tmp_path / 'teacher'}",
-        "train.epochs=80",
-    )
-    assert summary["objective"] == "distill"
-    steps = [json.loads(line) for line in (tmp_path / "run" / "events.jsonl").read_text().splitlines()]
-    divergence = [e["metrics"]["divergence"] for e in steps if e["event"] == "step"]
-    assert divergence[-1] < 0.3 * divergence[0]
-    train(chat_rows, tmp_path / "none", student, "train.objective=distill", code=2)
-
-
-@pytest.mark.parametrize("kind", ["bert", "llama", "t5"])
-def test_labels_are_learned_by_any_family(
-    bases: dict[str, Path],  # noqa: F811
-    tmp_path: Path,
-    kind: str,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    rows = [{"text": input_text(e), "label": e.label} for e in LABELLED]
-    summary = train(write(tmp_path / "rows.jsonl", rows), tmp_path / "run", bases[kind])
-    assert summary["objective"] == "classify" and summary["labels"] == ["complaint", "praise"]
-    found = predict(tmp_path / "run", [row["text"] for row in rows], capsys)
-    assert [row["text"] for row in found] == [row["label"] for row in rows]
-    assert all(abs(sum(row["probabilities"].values()) - 1) < 1e-5 for row in found)
-
-
-@pytest.mark.parametrize(
-    ("kind", "examples", "objective"),
-    [("distilbert", PAIRS, "respond"), ("bert", SPANS, "extract"), ("t5", PAIRS, "seq2seq")],
-)
-def test_pairs_are_learned_as_the_family_can(
-    bases: dict[str, Path],  # noqa: F811
-    tmp_path: Path,
-    kind: str,
-    examples: list[Example],
-    objective: str,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    rows = pairs_of(examples)
-    summary = train(write(tmp_path / "rows.jsonl", rows), tmp_path / "run", bases[kind])
-    assert summary["objective"] == objective and summary["data"]["why"]
-    found = predict(tmp_path / "run", [row["input"] for row in rows[:9]], capsys)
-    right = sum(a["text"] == b["output"] for a, b in zip(found, rows[:9], strict=True))
-    assert right >= 8
 
 
 def test_an_adapter_on_an_encoder_is_loaded_again(
@@ -187,6 +114,7 @@ def test_wrong_input_is_one_line_and_exit_2(
         (chat_rows, llama, ("train.method=nonsense",), "nonsense"),
         (chat_rows, llama, ("train.objective=nonsense",), "nonsense"),
         (chat_rows, llama, ("train.objective=seq2seq",), "decoder"),
+        (chat_rows, llama, ("train.objective=distill",), "teacher"),
         (chat_rows, tmp_path / "nowhere", (), "nowhere"),
         (chat_rows, llama, ("train.trackers=[nonsense]",), "nonsense"),
     ]

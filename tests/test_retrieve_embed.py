@@ -43,6 +43,19 @@ def test_unit_rows_in_order_whatever_the_batch(embedder: Embedder) -> None:
     assert embedder.embed([]).shape == (0, 384)
 
 
+def test_what_is_remembered_is_not_read_again_and_is_forgotten_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    remembering, read = Embedder(), []
+    wanted = remembering.embed(TEXTS)
+    remembering.remember(4)
+    whole = Embedder._embed
+    monkeypatch.setattr(Embedder, "_embed", lambda self, texts: read.append(list(texts)) or whole(self, texts))
+    assert np.abs(remembering.embed([*TEXTS, TEXTS[4]]) - wanted[[0, 1, 2, 3, 4, 4]]).max() < 1e-5
+    assert np.abs(remembering.embed(TEXTS[1:]) - wanted[1:]).max() < 1e-5
+    assert np.abs(remembering.embed(TEXTS[:1]) - wanted[:1]).max() < 1e-5
+    assert read == [TEXTS, [], TEXTS[:1]]  # four are kept: the first had been forgotten
+    assert remembering.embed([]).shape == (0, 384)
+
+
 def test_the_end_of_a_long_text_counts(embedder: Embedder) -> None:
     head = "Rowing boats are hired by the hour. " * 60  # more than 256 tokens
     fees = "Late fees are due for novels and films. " * 60

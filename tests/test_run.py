@@ -212,6 +212,27 @@ def test_a_kill_while_a_folder_is_replaced_keeps_the_old_one(tmp_path: Path, at:
     assert children(run.folder) == [".lock", "model", "run.json"]
 
 
+KILLED_DATABASE = """
+import os, pathlib, signal, sqlite3, sys
+from tinyforge import run
+def fill(path):
+    with sqlite3.connect(path) as database:
+        database.execute("CREATE TABLE t (x)")
+    database.execute("INSERT INTO t VALUES (1)")
+    os.kill(os.getpid(), signal.SIGKILL)
+run.write_file_atomic(pathlib.Path(sys.argv[1]) / "ledger.sqlite", fill)
+"""
+
+
+def test_the_next_lock_takes_away_a_database_that_a_kill_left_with_its_journal(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", "build")
+    assert python(KILLED_DATABASE, str(run.folder)).returncode == -signal.SIGKILL
+    left = [name for name in children(run.folder) if name.startswith(".ledger.sqlite")]
+    assert sorted(name.rsplit(".", 1)[-1] for name in left) == ["tmp", "tmp-journal"]
+    with run.lock():
+        assert children(run.folder) == [".lock", "run.json"]
+
+
 def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
     path = tmp_path / "index"
     write_folder_atomic(path, lambda folder: write_text(folder / "a" / "b", "1"))

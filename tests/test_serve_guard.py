@@ -25,7 +25,7 @@ from tinyforge.config import Config, ServeConfig
 from tinyforge.errors import InputError
 from tinyforge.serve.api import create_app
 from tinyforge.serve.api.wire import NOTHING, ChatRequest
-from tinyforge.serve.served import Catalogue
+from tinyforge.serve.catalogue import Catalogue
 from tinyforge.serve.server import Server
 
 KEY = "a-key-of-some-length"

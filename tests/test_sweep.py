@@ -14,10 +14,11 @@ import pytest
 
 from little import make_base
 from tinyforge.cli import main
-from tinyforge.config import Config, load_config
+from tinyforge.config import Config
 from tinyforge.errors import InputError
 from tinyforge.pipeline import search
 from tinyforge.pipeline.search import Choice, Range, Trial
+from tinyforge.recipe import load_config
 from tinyforge.run import Run, read_json
 
 pytest.importorskip("optuna")

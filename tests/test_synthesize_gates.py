@@ -50,6 +50,8 @@ def test_a_good_fact_passes_every_gate() -> None:
         ("heading_like", "Queenbee and its many friends", "Queenbee"),
         ("broken_fragment", "Queenbee is our invoice system (the old one.", "Queenbee"),
         ("broken_fragment", "Queenbee is our system, as the data in show.", "Queenbee"),
+        ("markup_left", "Queenbee is our invoice system, see Basecamp_ and others.", "Queenbee"),
+        ("markup_left", "Queenbee is our :class:`Invoice` and identity system.", "Queenbee"),
         ("template_junk", "Queenbee is our TODO system for the invoices.", "Queenbee"),
         ("code_in_sentence", "Queenbee is {a: 1} => [b] | {c_d} of the kind.", "Queenbee"),
         ("repeats_question", "What is Queenbee? Queenbee is what.", "Queenbee"),

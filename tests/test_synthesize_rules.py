@@ -36,10 +36,10 @@ def paragraph(rule: str, text: str, heading: str = "Pay") -> list[str]:
     ("text", "question"),
     [
         ("Queenbee is our invoice and identity system.", "What is Queenbee?"),
-        ("An externality is a cost that falls on others.", "What is an externality?"),
+        ("An externality is a cost that falls on others.", "In Queenbee, what is an externality?"),
         ("Moonlighting means working other paid jobs.", "What is Moonlighting?"),
         ("Externalities are costs that fall on others.", "What are externalities?"),
-        ("When one firm buys another, it is called an acquisition.", "What is an acquisition?"),
+        ("When one firm buys another, it is called an acquisition.", "In Queenbee, what is an acquisition?"),
     ],
 )
 def test_definitions(text: str, question: str) -> None:
@@ -57,6 +57,15 @@ def test_definitions(text: str, question: str) -> None:
         "Recycling is a relatively cheap solution to waste.",
         "Such firms are called monopolies.",
         "Is a tariff a tax that hurts?",
+        "Pay is a universal subject, found in every firm.",  # nothing that tells it from others
+        "Python means of payment are a means of paying.",
+        "init is an optional parameter that is left out.",
+        "Ann Lee is the chair of the board that meets here.",
+        "Bonds are a property that only works for all.",
+        "Falling back on older tools is an option that works.",
+        "Owner Owners are people who own things.",
+        "The hook is called with config.",
+        "Bonds that fail are called high-yield or junk bonds.",
     ],
 )
 def test_what_only_looks_like_a_definition(text: str) -> None:
@@ -127,6 +136,9 @@ def test_reasons_invert_only_what_they_understand() -> None:
     ]
     assert paragraph("reasons", "This is important because prices rise.") == []
     assert paragraph("reasons", "Bonds are safe not because of luck.") == []
+    assert paragraph("reasons", "Bonds are faster because of this change.") == []
+    assert paragraph("reasons", "A slump is a state where, because of fear, nobody buys.") == []
+    assert paragraph("reasons", "Low-income lands have typically lower costs because they save.") == []
 
 
 def test_conditions() -> None:
@@ -135,6 +147,10 @@ def test_conditions() -> None:
     assert paragraph("conditions", "If it happens, you must call the bank.") == []
     assert paragraph("conditions", "If you do not, someone else does.") == []
     assert paragraph("conditions", "If you work in one of the following states, you may qualify.") == []
+    assert paragraph("conditions", "If taxes and spending are equal, it has a balanced budget.") == []
+    assert paragraph("conditions", "If the node is the root, a parent is made.") == []  # what node?
+    assert paragraph("conditions", "If prices rise by 10%, buyers leave the shop.") == []
+    assert paragraph("conditions", "If prices rise, sellers still earn more.") == []
 
 
 def test_howto_and_steps() -> None:
@@ -158,7 +174,10 @@ def test_faq_headings_and_pairs() -> None:
 
 def test_items_glossary_value_and_entry() -> None:
     glossary = [("item", "asset: a thing that a firm owns"), ("item", "debt: a sum that a firm owes")]
-    assert found("items", *glossary, heading="Glossary")[0] == ('What is "asset"?', "a thing that a firm owns")
+    assert found("items", *glossary, heading="Glossary")[0] == (
+        'In Staff Guide, what is "asset"?',
+        "a thing that a firm owns",
+    )
     prices = [("item", "Employee-only coverage: $96.05"), ("item", "Family coverage: $287.65")]
     assert found("items", *prices)[0] == ("For Pay, how much is the employee-only coverage?", "$96.05")
     notes = [("item", "Note: be quick"), ("item", "Example: a bird")]
@@ -202,3 +221,38 @@ def test_names_keep_their_capitals() -> None:
     assert noun_like("Paid Time Off")
     assert not noun_like("Remotely")
     assert not noun_like("With managers of one")
+
+
+def test_code_is_shown_where_it_fits() -> None:
+    asked = "What code is shown under pay?"
+    assert found("code", ("code", "pay run --month 5")) == [(asked, "pay run --month 5")]
+    assert found("code", ("paragraph", "import pay from the_firm")) == [(asked, "import pay from the_firm")]
+    assert found("code", ("paragraph", "Imports of pay are rare.")) == []
+    assert found("code", ("code", "x = 1\n" * 100)) == []
+    assert found("code", ("code", "----")) == []
+
+
+def test_a_list_of_open_questions_is_asked_about() -> None:
+    asked = [("item", "Should the app copy itself?"), ("item", "Should it stop on its own?")]
+    questions = [question for question, _ in found("coverage", *asked, heading="Open points")]
+    assert "What does Open points ask first?" in questions or any("ask first" in q for q in questions)
+
+
+BODY = ("paragraph", "Pay is monthly for all staff.")
+
+
+def test_among_many_documents_a_heading_alone_names_nothing() -> None:
+    few, many = (
+        [
+            build(("heading1", f"Guide {n}"), ("heading2", f"Wages of team {n}"), BODY, source=f"{n}.md")
+            for n in range(count)
+        ]
+        for count in (49, 50)
+    )
+    assert next(iter(places(few))).name == "Wages of team 0"
+    assert next(iter(places(many))).name == "Wages of team 0 in Guide 0"
+
+
+def test_a_question_names_its_section_unless_it_says_enough() -> None:
+    plain = "Government bonds are rated low-risk by brokers because the state repays them in any case."
+    assert paragraph("reasons", plain) == ["Why are government bonds rated low-risk by brokers?"]

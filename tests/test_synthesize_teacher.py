@@ -274,8 +274,8 @@ def test_a_teachers_rows_are_trained_and_leak_nothing(taught: Taught) -> None:
     missing = [e for e in train if e.rule == "teacher_unanswerable"]
     assert missing and all(e.answer == NOT_FOUND and "Question:" in e.question for e in missing)
     assert all("[1]" in e.question for e in train if e.rule == "teacher_distractors")
-    turns = [len(e.messages) for e in train if e.rule == "teacher_multi_turn"]
-    assert turns and min(turns) >= 4
+    conversations = [e for e in rows(taught.run) if e.rule == "teacher_multi_turn"]
+    assert conversations and min(len(e.messages) for e in conversations) >= 4
 
 
 def test_what_is_held_out_is_not_taught() -> None:

@@ -1,6 +1,6 @@
 """Encoders, encoder-decoders and classification: each objective learns ten rows, is saved, reloaded and asked.
 
-Hand-worked cases for the calibration, invariances with a control that breaks each.
+Invariances with a control that breaks each.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tinyforge.dataset.pairs import classes_of, input_text
 from tinyforge.dataset.prompts import NOT_FOUND
 from tinyforge.dataset.spans import answer_place, split_context, windows
 from tinyforge.errors import InputError
-from tinyforge.models.calibrate import Calibration, calibrate, expected_calibration_error, fit_temperature
+from tinyforge.models.calibrate import Calibration
 from tinyforge.models.family import family, load_for
 from tinyforge.models.predict import Extractor, kind_of, load_predictor
 from tinyforge.models.resolve import load_tokenizer
@@ -33,8 +33,9 @@ from tinyforge.train import OBJECTIVES
 from tinyforge.train.choose import choose_objective
 from tinyforge.train.encoding import encode_all
 from tinyforge.train.finish import finish
-from tinyforge.train.loop import EncodedRows, Training
+from tinyforge.train.loop import Training
 from tinyforge.train.optimizer import MasterOptimizer
+from tinyforge.train.rows import EncodedRows
 
 NAMES = "ada ben cleo dora emil finn greta hugo ida jan".split()
 PLACES = "attic barn cabin dune entry field garden hall inn jetty".split()
@@ -246,50 +247,6 @@ def test_an_objective_of_another_family_is_refused(bases: dict[str, Path]) -> No
         load_predictor(bases["bert"])
     with pytest.raises(InputError, match="causal language model"):
         load_predictor(bases["llama"])
-
-
-# --- what is learned --------------------------------------------------------------------------------------------------
-
-
-def few_outputs(rows: int, outputs: int) -> list[Example]:
-    return [chat(n, f"row {n}", f"output {n % outputs}") for n in range(rows)]
-
-
-@pytest.mark.parametrize(
-    ("kind", "examples", "model", "expected"),
-    [
-        ("text", [], "decoder", "pretrain"),
-        ("preference", PAIRS, "decoder", "dpo"),
-        ("labelled", LABELLED, "decoder", "classify"),
-        ("labelled", LABELLED, "encoder", "classify"),
-        ("labelled", LABELLED, "encoder-decoder", "classify"),
-        ("chat", PAIRS, "decoder", "sft"),
-        ("chat", PAIRS, "encoder-decoder", "seq2seq"),
-        ("chat", PAIRS, "encoder", "respond"),
-        ("chat", PAIRS[:3], "encoder", "respond"),
-        ("chat", SPANS, "encoder", "extract"),
-        ("chat", [*SPANS, PAIRS[0]], "encoder", "respond"),
-        ("chat", few_outputs(10, 2), "encoder", "classify"),
-        ("chat", few_outputs(9, 2), "encoder", "respond"),
-        ("chat", few_outputs(100, 20), "encoder", "classify"),
-        ("chat", few_outputs(105, 21), "encoder", "respond"),
-        ("chat", [*few_outputs(99, 2), chat(99, "one more", "once")], "encoder", "respond"),
-        ("chat", few_outputs(10, 1), "encoder", "respond"),
-        ("chat", [chat(n, "who ?\n\nada", NOT_FOUND) for n in range(3)], "encoder", "respond"),
-    ],
-)
-def test_the_objective_is_chosen_by_the_data(kind: str, examples: list[Example], model: str, expected: str) -> None:
-    name, reason = choose_objective(kind, examples, model)
-    assert name == expected and reason and "\n" not in reason and name in OBJECTIVES
-
-
-def test_rows_that_a_family_cannot_learn_from() -> None:
-    with pytest.raises(InputError, match="an encoder model cannot learn from plain text"):
-        choose_objective("text", [], "encoder")
-    with pytest.raises(InputError, match="cannot learn from preference pairs"):
-        choose_objective("preference", PAIRS, "encoder-decoder")
-    with pytest.raises(InputError, match="unknown kind of rows 'odd'"):
-        choose_objective("odd", PAIRS, "decoder")
 
 
 # --- one optimizer step over any micro-batches ------------------------------------------------------------------------
@@ -508,43 +465,3 @@ def test_a_text_that_does_not_fit_is_refused_by_number(bases: dict[str, Path], t
     wordpiece().save_pretrained(tmp_path)
     with pytest.raises(InputError, match="text 2: has 82 tokens; this model takes 1 to 64"):
         load_predictor(tmp_path).predict(["ada", "ada " * 80])
-
-
-# --- calibration ------------------------------------------------------------------------------------------------------
-
-
-def test_temperature_by_hand() -> None:
-    """Four rows that say 2 : 0, of which three are right: softmax(2 / T) must be 3/4, so T = 2 / ln 3.
-
-    Before, the confidence is 1 / (1 + e^-2) = 0.8808 at an accuracy of 0.75; after, it is 0.75.
-    """
-    logits, classes = torch.tensor([[2.0, 0.0]] * 4), torch.tensor([0, 0, 0, 1])
-    assert fit_temperature(logits, classes) == pytest.approx(2 / math.log(3), rel=1e-9)
-    found = calibrate(logits, classes)
-    assert found.error_before == pytest.approx(1 / (1 + math.exp(-2)) - 0.75) and found.error_after < 1e-9
-    assert fit_temperature(3 * logits, classes) == pytest.approx(6 / math.log(3), rel=1e-9)
-
-
-def test_calibration_error_by_hand() -> None:
-    """Confidences 0.9, 0.9 (one right) and 0.6 (right): (|1.8 - 1| + |0.6 - 1|) / 3 = 0.4."""
-    probabilities = torch.tensor([[0.9, 0.1], [0.9, 0.1], [0.4, 0.6]])
-    assert expected_calibration_error(probabilities, torch.tensor([0, 1, 1])) == pytest.approx(0.4)
-    one_bin = expected_calibration_error(probabilities, torch.tensor([0, 1, 1]), bins=1)
-    assert one_bin == pytest.approx(abs(2.4 - 2) / 3), "the control: in one bin the errors cancel"
-
-
-def test_calibration_recovers_a_known_temperature(tmp_path: Path) -> None:
-    generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(20000, 4, generator=generator)
-    classes = torch.multinomial(logits.softmax(-1), 1, generator=generator).squeeze(1)
-    found = calibrate(logits * 3, classes)
-    assert found.temperature == pytest.approx(3, rel=0.05) and found.error_after < 0.02 < found.error_before
-    found.save(tmp_path)
-    assert Calibration.load(tmp_path) == found and Calibration.load(tmp_path / "none") is None
-
-
-def test_rows_that_determine_no_temperature() -> None:
-    right = calibrate(torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 1]))
-    assert right.temperature == 1 and "every dev row is answered right" in right.note
-    none = calibrate(torch.zeros(0, 2), torch.zeros(0, dtype=torch.long))
-    assert none.temperature == 1 and none.rows == 0 and "no dev rows" in none.note

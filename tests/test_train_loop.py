@@ -18,10 +18,11 @@ from tinyforge.config import TrainConfig
 from tinyforge.errors import TrainingError
 from tinyforge.records import Tokens
 from tinyforge.run import hash_file, hash_json, read_json, write_json
-from tinyforge.train.loop import EncodedRows, Training, dev_loss
+from tinyforge.train.loop import Training, dev_loss
 from tinyforge.train.loss import linear_cross_entropy, next_token_loss, row_losses
 from tinyforge.train.objectives.base import pad_rows
 from tinyforge.train.objectives.pretrain import Pretrain
+from tinyforge.train.rows import EncodedRows
 
 
 @pytest.fixture(scope="module")

@@ -16,9 +16,11 @@ from tinyforge.config import TrainConfig
 from tinyforge.errors import InputError
 from tinyforge.records import Tokens
 from tinyforge.train import compiled, eight_bit
-from tinyforge.train.loop import EncodedRows, Status, Training
+from tinyforge.train.loop import Training
 from tinyforge.train.objectives.pretrain import Pretrain
 from tinyforge.train.optimizer import MasterOptimizer
+from tinyforge.train.rows import EncodedRows
+from tinyforge.train.status import Status
 
 pytest.importorskip("bitsandbytes")
 

@@ -18,10 +18,11 @@ from tinyforge.models import attention
 from tinyforge.models.attention import Packed, attend, own_attention
 from tinyforge.models.lean import lean_layers
 from tinyforge.records import Tokens
-from tinyforge.train.loop import EncodedRows, Training
+from tinyforge.train.loop import Training
 from tinyforge.train.loss import IGNORED, next_token_loss
 from tinyforge.train.objectives.base import Batch, pack_rows, pad_rows
 from tinyforge.train.objectives.sft import SupervisedFineTuning
+from tinyforge.train.rows import EncodedRows
 
 SHAPE = {
     "vocab_size": 128,

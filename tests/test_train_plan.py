@@ -24,11 +24,12 @@ from tinyforge.pipeline.fits import Around, as_settings, lighter_methods, refusa
 from tinyforge.records import Tokens
 from tinyforge.train import probe
 from tinyforge.train.cost import Work
-from tinyforge.train.loop import EncodedRows, Training
+from tinyforge.train.loop import Training
 from tinyforge.train.objectives.dpo import PreferenceOptimization
 from tinyforge.train.objectives.pretrain import Pretrain
 from tinyforge.train.plan import MB, Room, estimate
 from tinyforge.train.probe import Probe, Sizes
+from tinyforge.train.rows import EncodedRows
 
 ROOM = Room(memory=1 << 40, disk=1 << 40)
 

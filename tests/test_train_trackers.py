@@ -15,7 +15,7 @@ from tinyforge.cli import main
 from tinyforge.config import TrainConfig
 from tinyforge.errors import InputError
 from tinyforge.run import Run
-from tinyforge.train.loop import Status
+from tinyforge.train.status import Status
 from tinyforge.train.trackers import tracking
 
 KEY = "0123456789abcdef0123456789abcdef"

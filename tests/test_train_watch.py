@@ -25,9 +25,11 @@ from tinyforge.run import hash_json
 from tinyforge.train import checkpoint
 from tinyforge.train.budget import Budget
 from tinyforge.train.checkpoint import Progress
-from tinyforge.train.loop import EncodedRows, Status, Training
+from tinyforge.train.loop import Training
 from tinyforge.train.objectives.dpo import PreferenceOptimization
 from tinyforge.train.objectives.pretrain import Pretrain
+from tinyforge.train.rows import EncodedRows
+from tinyforge.train.status import Status
 from tinyforge.train.watch import MARKER, Watch, spread
 
 

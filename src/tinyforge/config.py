@@ -1,21 +1,15 @@
 """The configuration of a run: every option is declared here once, with its default, its limits and its help.
 
 The command line's help, `tinyforge config`, the strictness of recipes and the copy saved in each run all come from
-these classes. Later wins: defaults, then the recipe (YAML), then ``--set section.key=value``.
+these classes. recipe.py reads a recipe and ``--set`` into them.
 """
 
 from __future__ import annotations
 
-import contextlib
-import difflib
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-from tinyforge.errors import InputError
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class _Section(BaseModel):
@@ -24,6 +18,22 @@ class _Section(BaseModel):
 
 class IngestConfig(_Section):
     query: str = Field("", description="What is read from a database source: a SELECT; build and ingest: --query.")
+    api_items: str = Field(
+        "", description="Where the items are in a REST endpoint's answer (data.posts). Empty: its one list."
+    )
+    api_next: str = Field(
+        "",
+        description="Where an endpoint's next page is: link (its Link header), body:FIELD, cursor:FIELD:PARAMETER, "
+        "page:PARAMETER, offset:PARAMETER, none. Empty: the header, or the field that most call it by.",
+    )
+    api_headers: list[str] = Field(
+        [],
+        description="Headers for an endpoint, such as 'Authorization: Bearer {TOKEN}': {TOKEN} is taken from the "
+        "environment and kept nowhere; build and ingest: --header.",
+    )
+    private_hosts: list[str] = Field(
+        [], description="Hosts or addresses to read from over the network although they are not public."
+    )
     max_file_mb: float = Field(50.0, gt=0, description="Files larger than this many megabytes are refused, by name.")
     timeout_seconds: float = Field(30.0, gt=0, description="A file that takes longer to read is refused, by name.")
     memory_mb: float = Field(
@@ -95,7 +105,11 @@ class DatasetConfig(_Section):
     dev_fraction: float = Field(0.06, gt=0, lt=0.5, description="Share of fact clusters kept for choosing checkpoints.")
     held_out_wordings: int = Field(2, ge=1, description="Wordings of each trained fact kept for the wordings test.")
     reading_share: float = Field(
-        0.04, ge=0, le=1, description="Share of training questions that also appear with retrieved passages."
+        0.25,
+        ge=0,
+        le=1,
+        description="Share of training questions that also appear with sentences that retrieval found; with whole "
+        "passages, which are about six times as long, only a sixth of it.",
     )
     validation_split: float = Field(
         0.1, ge=0, lt=1, description="train: share of the rows kept for the dev loss; 0 keeps none."
@@ -211,9 +225,19 @@ class TrainConfig(_Section):
     all_tokens: bool = Field(False, description="sft: learn every token of a conversation, not the assistant's alone.")
     preference_loss: Literal["dpo", "ipo", "kto"] = Field("dpo", description="dpo: which loss on preference pairs.")
     preference_beta: float = Field(0.1, gt=0, description="dpo: how strongly the tuned model is held to its reference.")
-    teacher: str = Field("", description="distill: the model to learn from: a folder, a run, a base or a hub id.")
+    teacher: str = Field(
+        "",
+        description="distill: the model to learn from: a folder, a run, a base or a hub id; or the address URL#model, "
+        "whose answers are then learned.",
+    )
     distill_temperature: float = Field(2.0, gt=0, description="distill: softens both distributions.")
     distill_share: float = Field(0.5, ge=0, le=1, description="distill: weight of the teacher's part of the loss.")
+    distill_hidden: float = Field(
+        0.0,
+        ge=0,
+        description="distill: weight of one minus the cosine between the last hidden states of student and teacher, "
+        "which must be equally wide (as in DistilBERT).",
+    )
 
     def decisive(self) -> dict[str, Any]:
         """The options that the trained weights depend on: with others changed, a training goes on where it was."""
@@ -222,10 +246,24 @@ class TrainConfig(_Section):
         return self.model_dump(exclude={*stopping, *where, "trackers", "memory_gb", "price_per_hour"})
 
 
+SMALL = 100_000_000  # parameters up to which a model is given sentences to read, not passages
+
+
 class RetrieveConfig(_Section):
     embedding_model: str = Field("minilm", description="minilm (offline all-MiniLM-L6-v2), a folder, or a hub id.")
     passage_characters: int = Field(900, ge=200, description="Sections are cut into passages of about this length.")
     passages: int = Field(3, ge=1, le=10, description="Passages given to the model with a question.")
+    sentences: int = Field(
+        4,
+        ge=0,
+        le=20,
+        description="Models of up to 100M parameters are given, of these passages, only so many sentences, those "
+        "nearest to the question first; 0 gives them whole, as larger models are always given them.",
+    )
+
+    def shown_sentences(self, parameters: int) -> int:
+        """How many sentences of its passages a model of this size is given; 0: the passages whole."""
+        return self.sentences if parameters <= SMALL else 0
 
 
 class EvaluateConfig(_Section):
@@ -245,7 +283,8 @@ class ServeConfig(_Section):
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     hosts: list[str] = Field([], description="More names by which clients reach the server (their Host header).")
     engine: Literal["auto", "transformers", "llamacpp", "vllm"] = Field(
-        "auto", description="What runs the models; auto takes transformers."
+        "auto",
+        description="What runs the models; auto takes llamacpp for runs with an exported GGUF file, else transformers.",
     )
     slots: int = Field(8, ge=1, le=256, description="Answers of one base that are written at the same time.")
     waiting: int = Field(64, ge=0, description="Requests that may wait for a slot; beyond them there is a 429.")
@@ -327,117 +366,3 @@ def options() -> Iterator[tuple[str, str, Any, str]]:
                 yield f"{prefix}{name}", shown, field.default, field.description or ""
 
     return walk(Config, "")
-
-
-def _nearest(key: str) -> str:
-    known = [name for name, *_ in options()]
-    sections = sorted({name.split(".")[0] for name in known if "." in name})
-    close = difflib.get_close_matches(key, known + sections, 1, 0.5)
-    if not close:
-        # A right name in the wrong section is as common as a misspelt one.
-        last = {name.rsplit(".", 1)[-1]: name for name in known}
-        close = [last[m] for m in difflib.get_close_matches(key.rsplit(".", 1)[-1], list(last), 1, 0.6)]
-    return f"Did you mean {close[0]}?" if close else "See `tinyforge config` for every option."
-
-
-def _line_of(text: str, location: tuple[str | int, ...]) -> int:
-    """The 1-based line of a key in a YAML text (1 when it cannot be found)."""
-    node = yaml.compose(text, Loader=yaml.SafeLoader)
-    line = 1
-    for part in location:
-        if not isinstance(node, yaml.MappingNode):
-            break
-        for key_node, value_node in node.value:
-            if key_node.value == part:
-                line, node = key_node.start_mark.line + 1, value_node
-                break
-    return line
-
-
-def _read_recipe(path: Path) -> tuple[dict[str, Any], str]:
-    try:
-        text = path.read_text(encoding="utf-8")
-        data = yaml.safe_load(text) or {}
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such recipe.", "Give --config a YAML file.") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: not readable as YAML ({' '.join(str(error).split())}).") from error
-    if not isinstance(data, dict):
-        raise InputError(f"{path}:1: a recipe is a mapping of option names to values.")
-    return data, text
-
-
-def _assign(data: dict[str, Any], setting: str) -> str:
-    key, equals, value = setting.partition("=")
-    if not equals:
-        raise InputError(f"--set {setting}: expected KEY=VALUE.", "For example: --set train.epochs=3")
-    place = data
-    *sections, last = key.split(".")
-    for section in sections:
-        nested = place.setdefault(section, {})
-        if not isinstance(nested, dict):
-            raise InputError(f"--set {setting}: {section} is not a section.", _nearest(key))
-        place = nested
-    try:
-        place[last] = yaml.safe_load(value) if value else ""
-    except yaml.YAMLError:
-        raise InputError(f"--set {setting}: the value is not YAML.", f"Quote it: --set '{key}=\"...\"'") from None
-    return key
-
-
-def _coerce(data: dict[str, Any], model: type[BaseModel]) -> dict[str, Any]:
-    """YAML reads ``3`` as an integer, ``1e-3`` as text and ``off`` as false; what is declared says what was meant."""
-    result: dict[str, Any] = {}
-    for name, value in data.items():
-        field = model.model_fields.get(name)
-        result[name] = value
-        if field is not None and isinstance(field.default, BaseModel) and isinstance(value, dict):
-            result[name] = _coerce(value, type(field.default))
-        elif field is not None and field.annotation is float and type(value) in (int, str):
-            with contextlib.suppress(ValueError):  # the validator names the key and the value
-                result[name] = float(value)
-        elif field is not None and isinstance(value, bool) and "off" in get_args(field.annotation):
-            result[name] = "on" if value else "off"
-    return result
-
-
-def _no_programs(recipe: str | Path, text: str, data: dict[str, Any]) -> None:
-    """A recipe may come from anywhere, so it cannot name a file that would be run."""
-    section = data.get("evaluate")
-    named = section.get("metrics") if isinstance(section, dict) else None
-    if isinstance(named, list) and any(".py" in str(name) for name in named):
-        raise InputError(
-            f"{recipe}:{_line_of(text, ('evaluate', 'metrics'))}: a recipe cannot name a metric in a file.",
-            "Say --metric FILE.py:function on the command line.",
-        )
-
-
-def load_config(recipe: str | Path | None = None, settings: list[str] | None = None) -> Config:
-    """The resolved configuration.
-
-    Raises InputError naming the file, line and nearest valid key for an unknown key, and the limit for a bad value.
-    """
-    data: dict[str, Any] = {}
-    text = ""
-    if recipe is not None:
-        data, text = _read_recipe(Path(recipe))
-        if data.get("trust_remote_code"):
-            raise InputError(
-                f"{recipe}:{_line_of(text, ('trust_remote_code',))}: a recipe cannot switch on trust_remote_code.",
-                "Say --set trust_remote_code=true on the command line.",
-            )
-        _no_programs(recipe, text, data)
-    from_command_line = {_assign(data, setting) for setting in settings or []}
-    try:
-        return Config.model_validate(_coerce(data, Config))
-    except ValidationError as failure:
-        first = failure.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        in_recipe = text and key not in from_command_line
-        place = f"{recipe}:{_line_of(text, first['loc'])}" if in_recipe else "--set"
-        if first["type"] == "extra_forbidden":
-            raise InputError(f"{place}: unknown option {key!r}.", _nearest(key)) from None
-        raise InputError(
-            f"{place}: {key} = {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}.",
-            "See `tinyforge config` for every option.",
-        ) from None

@@ -98,10 +98,24 @@ def write_folder_atomic(path: Path, write: Callable[[Path], None], size: int = 0
         _sync(path.parent)
         shutil.rmtree(retired, ignore_errors=True)
     except BaseException as error:
+        reason = _reason(error, temporary)
         shutil.rmtree(temporary, ignore_errors=True)
         _restore(retired)
-        _explain(error, path, size)
+        _explain(reason, path, size)
         raise
+
+
+def _reason(error: BaseException, folder: Path) -> BaseException:
+    """numpy tells how much of an array it could write, and not why no more; the system tells it of the next bytes."""
+    if not isinstance(error, OSError) or error.errno is not None:
+        return error
+    try:
+        with (folder / "next").open("wb", buffering=0) as handle:
+            for _ in range(4):  # the first may still find some room
+                handle.write(bytes(1 << 16))
+    except OSError as told:
+        return told
+    return error
 
 
 def _restore(retired: Path) -> None:
@@ -115,7 +129,8 @@ def _clean(folder: Path) -> None:
     """Make good what killed processes left anywhere below: folders that stood aside, and unfinished writes."""
     for retired in sorted(folder.rglob(f".*{_RETIRED}")):
         _restore(retired)
-    unfinished = (f".*{_TEMPORARY}", f".*{_RETIRED}", ".tmp*")  # the last are safetensors' own
+    # SQLite keeps a journal beside a database, and safetensors has temporary names of its own.
+    unfinished = (f".*{_TEMPORARY}", f".*{_TEMPORARY}-journal", f".*{_RETIRED}", ".tmp*")
     for leftover in sorted(path for pattern in unfinished for path in folder.rglob(pattern)):
         if leftover.is_dir():
             shutil.rmtree(leftover, ignore_errors=True)

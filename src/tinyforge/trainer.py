@@ -7,8 +7,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from tinyforge.config import Config, load_config
+from tinyforge.config import Config
 from tinyforge.errors import InputError
+from tinyforge.recipe import load_config
 
 Data = str | Path | Sequence[Mapping[str, Any]]
 

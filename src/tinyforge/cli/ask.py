@@ -12,7 +12,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="a folder made by `tinyforge build` or `train`, or a base model")
     parser.add_argument("question", metavar="QUESTION")
     parser.add_argument(
-        "--variant", metavar="NAME", help="quote, base, tuned, base+retrieval or tuned+retrieval (default: the best)"
+        "--variant",
+        metavar="NAME",
+        help="quote, base, few-shot, tuned, base+retrieval or tuned+retrieval (default: the best)",
     )
     parser.add_argument(
         "--knowledge",

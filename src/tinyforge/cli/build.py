@@ -87,3 +87,6 @@ def show_result(report: dict[str, Any], out: str | Path) -> None:
     console.print(f"\n{report['verdict']}\n", markup=False)
     console.print(f"Report:  {Path(out) / 'report.html'}", markup=False, soft_wrap=True)
     console.print(f"Talk:    tinyforge chat {shlex.quote(str(out))}", markup=False, soft_wrap=True)
+    if report["verdict"].startswith("Prompting") and report["choice"] != "few-shot":
+        prompted = f"Prompt:  tinyforge chat {shlex.quote(str(out))} --variant few-shot"
+        console.print(prompted, markup=False, soft_wrap=True)

@@ -8,13 +8,14 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from tinyforge.config import Config, load_config, options
+from tinyforge.config import Config, options
 from tinyforge.environment import clock, worker
+from tinyforge.recipe import load_config
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from tinyforge.train.loop import Status
+    from tinyforge.train.status import Status
 
 
 def describe_options(sections: tuple[str, ...]) -> str:
@@ -65,9 +66,17 @@ def add_reading_arguments(parser: argparse.ArgumentParser) -> None:
         "sources",
         nargs="+",
         metavar="SOURCE",
-        help="files, folders, archives, https://host/docs/, or a database's SQLAlchemy URL",
+        help="files, folders, archives, https://host/docs/, git+https://host/name.git, api+https://host/items, or a "
+        "database's SQLAlchemy URL",
     )
     parser.add_argument("--query", metavar="SQL", help="what is read from a database: a SELECT")
+    parser.add_argument(
+        "--header",
+        action="append",
+        metavar="'NAME: {VARIABLE}'",
+        dest="headers",
+        help="sent to an api+https endpoint, with the variable's value from the environment; repeatable",
+    )
 
 
 def add_source_arguments(parser: argparse.ArgumentParser) -> None:
@@ -82,6 +91,8 @@ def config_from(args: argparse.Namespace) -> Config:
         settings.append(f"base={args.base}")
     if getattr(args, "query", None):
         settings.append(f"ingest.query={json.dumps(args.query)}")  # JSON, as YAML reads a query's colons its own way
+    if getattr(args, "headers", None):
+        settings.append(f"ingest.api_headers={json.dumps(args.headers)}")
     for name in ("processes", "accelerate_config"):
         if getattr(args, name, None) is not None:
             settings.append(f"train.{name}={getattr(args, name)}")

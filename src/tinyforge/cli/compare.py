@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "targets",
         nargs="+",
         metavar="CONTENDER",
-        help="two or more: a run, RUN:variant, a base, a model folder, an adapter, URL#model; the first is the measure",
+        help="two or more: a run, RUN:variant, a base, an adapter, an export, URL#model; the first is the measure",
     )
     parser.add_argument("--data", required=True, metavar="FILE", help="questions with answers, for all of them")
     add_measuring_arguments(parser)

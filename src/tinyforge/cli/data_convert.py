@@ -42,9 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from tinyforge.dataset.convert import convert
+    from tinyforge.ingest.pool import Limits
 
     config = config_from(args)
-    done = convert([Path(path) for path in args.data], Path(args.out), args.to, config.chats)
+    limits = Limits(config.ingest.timeout_seconds, config.ingest.memory_mb)
+    done = convert([Path(path) for path in args.data], Path(args.out), args.to, config.chats, limits)
     if args.json:
         print_json({**done.found.to_json(), "out": args.out, "written": done.written, "unfit": dict(done.unfit)})
         return 0

@@ -6,6 +6,7 @@ import argparse
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from math import isnan, nan
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,9 @@ def add_measuring_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("target", metavar="RUN", help="a run, a base, a model folder, an adapter, or URL#model")
+    parser.add_argument(
+        "target", metavar="RUN", help="a run, a base, an adapter, an export (.gguf file or folder), or URL#model"
+    )
     parser.add_argument(
         "--data", metavar="FILE", default="", help="questions with answers (default: a run's held-out sets)"
     )
@@ -101,8 +104,8 @@ def read_gates(given: Sequence[str], metrics: Sequence[str]) -> tuple[dict[str, 
         try:
             bound = float(number)
         except ValueError:
-            name = ""
-        if not name:
+            bound = nan
+        if not name or isnan(bound):
             raise InputError(f"--fail-under {gate}: expected METRIC=NUMBER.", "For example: --fail-under token_f1=0.5")
         if is_file(name):
             wanted, name = [*wanted, name], name.rpartition(":")[2]
@@ -148,15 +151,24 @@ def show(result: Mapping[str, Any], as_json: bool) -> None:
         return
     from rich.console import Console
 
-    from tinyforge.evaluate.standing import group_table, group_title, lines, regression_lines, score_table, title
+    from tinyforge.evaluate.standing import (
+        group_table,
+        group_title,
+        lines,
+        regression_lines,
+        score_table,
+        shortened,
+        title,
+    )
     from tinyforge.serve.terminal import plain
 
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
-    for name, found in result["sets"].items():
+    for name, whole in result["sets"].items():
+        found, told = shortened(whole)
         console.print()
         console.print(plain(title(name, found)), style="bold", markup=False, soft_wrap=True)
         console.print(score_table(found))
-        for line in lines(found):
+        for line in (*told, *lines(found)):
             console.print(plain(line), markup=False, soft_wrap=True)
         for pair in found["pairs"] if result["command"] == "compare" else ():
             console.print()

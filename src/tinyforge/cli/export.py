@@ -31,8 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="",
         metavar="TYPE",
         dest="kind",
-        help="how weights are kept: bf16, fp16, fp32; q8_0, q5_1, q5_0, q4_1, q4_0, f16, bf16, f32 (gguf, ollama); "
-        "fp32, fp16, int8, int4 (onnx); peft, gguf (adapter)",
+        help="how weights are kept: bf16, fp16, fp32; q8_0, q6_k, q5_k_m, q5_1, q5_0, q4_k_m, q4_1, q4_0, f16, bf16, "
+        "f32 (gguf, ollama); fp32, fp16, int8, int4 (onnx); peft, gguf (adapter)",
     )
     parser.add_argument(
         "--out", default="", metavar="DIR", help="the folder to make (default: RUN/exports/FORMAT-TYPE)"

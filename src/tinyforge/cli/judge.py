@@ -15,7 +15,9 @@ LIMIT = 50
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name in ("first", "second"):
-        parser.add_argument(name, metavar=name.upper(), help="a run, RUN:variant, a base, an adapter, or URL#model")
+        parser.add_argument(
+            name, metavar=name.upper(), help="a run, RUN:variant, a base, an adapter, an export, or URL#model"
+        )
     parser.add_argument(
         "--by", required=True, metavar="JUDGE", help="who judges: URL#model, openai#model, or a model on this machine"
     )

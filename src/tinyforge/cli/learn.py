@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tinyforge.lessons.progress import Progress
     from tinyforge.lessons.workspace import Workspace
 
-_KEYS = "Enter runs it · s skips it · q leaves (the next `tinyforge learn` goes on here)"
+_KEYS = "Enter: run it · s: skip it · ? WORD: explain it · q: leave, go on later"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -143,6 +143,7 @@ class _Lesson:
         from rich.markdown import Markdown
         from rich.syntax import Syntax
 
+        self.console.print()
         if block.kind == "prose":
             self.console.print(Markdown(block.text))
         elif block.kind == "text":
@@ -157,7 +158,7 @@ class _Lesson:
         from tinyforge.lessons.page import quiz
 
         asked = quiz(block)
-        self.console.print(asked.question, style="bold", markup=False)
+        self.console.print("\n" + asked.question, style="bold", markup=False)
         for place, answer in enumerate(asked.answers, 1):
             self.console.print(f"  {place}  {answer}", markup=False)
         while True:
@@ -179,4 +180,15 @@ def _ask(prompt: str) -> str | None:
     sys.stdout.write(f"[{prompt}] ")
     sys.stdout.flush()
     line = sys.stdin.readline()
-    return line.strip().lower() if line else None
+    if not line.startswith("?"):
+        return line.strip().lower() if line else None
+    print(_explained(line[1:].strip().lower()))
+    return _ask(prompt)
+
+
+def _explained(word: str) -> str:
+    """What the glossary says of a word, or the words that it has."""
+    from tinyforge.lessons.place import glossary
+
+    terms = glossary()
+    return terms.get(word) or f"Not in the glossary. It has: {', '.join(sorted(terms))}."

@@ -6,7 +6,14 @@ import argparse
 import shlex
 from typing import Any
 
-from tinyforge.cli.common import Screen, add_config_arguments, config_from, print_json
+from tinyforge.cli.common import (
+    Screen,
+    add_config_arguments,
+    add_processes_arguments,
+    config_from,
+    print_json,
+    run_by_workers,
+)
 from tinyforge.cli.train import add_learning_arguments, learning_settings
 from tinyforge.environment import clock
 from tinyforge.errors import InputError
@@ -19,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_learning_arguments(parser)
     parser.add_argument("--out", default=".", metavar="RUN", help="the run folder to be: its disk has to hold the run")
     parser.add_argument("--price", type=float, metavar="PER_HOUR", help="what an hour on this machine costs")
+    add_processes_arguments(parser)
     add_config_arguments(parser, ("seed", "base", "trust_remote_code", "chats", "dataset", "train"))
 
 
@@ -30,9 +38,13 @@ def run(args: argparse.Namespace) -> int:
         if args.price < 0:
             raise InputError(f"--price {args.price:g}: must not be negative.", "Give what an hour costs, such as 1.20.")
         args.settings.append(f"train.price_per_hour={args.price}")
+    config = config_from(args)
+    code = run_by_workers(args, config)
+    if code is not None:
+        return code
     screen = Screen(LABELS)
     try:
-        found = plan(args.data, config_from(args), args.out, args.auto, screen.say)
+        found = plan(args.data, config, args.out, args.auto, screen.say)
     finally:
         screen.close()
     if args.json:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from textwrap import shorten
 from typing import Any
 
 from tinyforge.cli.common import Screen, add_config_arguments, config_from, print_json
+from tinyforge.serve.terminal import plain
 
 SECTIONS = ("seed", "trust_remote_code", "evaluate")
 SEEDS = 3
+LONGEST = 200  # characters of an answer that are shown
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,36 +60,47 @@ def _show(found: Mapping[str, Any]) -> None:
     for name in found["not_offered"]:
         table.add_row(name, *["-"] * 5)
     console.print(table)
-    _explain(found)
+    for line in _explanations(found):
+        console.print(line, markup=False)
     _examples(found, console)
 
 
-def _explain(found: Mapping[str, Any]) -> None:
+def _explanations(found: Mapping[str, Any]) -> Iterator[str]:
     for row in found["strategies"]:
-        print(f"{row['name']}: {row['what']}.")
+        yield f"{row['name']}: {row['what']}."
     for name, why in found["not_offered"].items():
-        print(f"{name}: not offered; {why}.")
-    print(
-        "\nF1: words shared with the reference, where there is one. Different pairs: share of word pairs said once."
-        "\nRepeats: share of four-word stretches that the answer has already said. Same each time: what answers to"
-        f"\none prompt share from seed to seed. {len(found['prompts'])} prompts, one at a time, at most "
-        f"{found['max_new_tokens']} tokens: an impression, and no test."
+        yield f"{name}: not offered; {why}."
+    yield ""
+    yield "F1: words shared with the reference, where there is one."
+    yield "Different pairs: share of word pairs said once."
+    yield "Repeats: share of four-word stretches that the answer has already said."
+    yield "Same each time: what answers to one prompt share from seed to seed."
+    yield (
+        f"{len(found['prompts'])} prompts, one at a time, at most {found['max_new_tokens']} tokens: an impression, and "
+        "no test."
     )
 
 
 def _examples(found: Mapping[str, Any], console: Any) -> None:
+    """Two answers of each strategy to the first prompt, beside its name."""
+    from rich.table import Table
     from rich.text import Text
 
     prompt = found["prompts"][0]
     console.print()
     console.print(Text(prompt["prompt"], style="bold"))
-    if prompt["reference"]:
-        console.print(
-            Text.assemble(("  reference        ", "dim"), shorten(prompt["reference"], 200, placeholder=" …"))
-        )
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True, style="dim")
+    grid.add_column(overflow="fold")
+    rows = [("reference", prompt["reference"])] if prompt["reference"] else []
     for row in found["strategies"]:
-        for number, answers in enumerate(row["answers"][:2]):
-            label = row["name"] if not number else ""
-            text = shorten(answers[0] or "(nothing)", 200, placeholder=" …")
-            console.print(Text.assemble((f"  {label:<16} ", "dim"), text))
-    print("\nThe API takes temperature, top_k, top_p, min_p and seed with each request: tinyforge serve --help")
+        drawn = [answers[0] or "(nothing)" for answers in row["answers"][:2]]
+        rows += zip((row["name"], ""), drawn, strict=False)
+    for name, text in rows:
+        grid.add_row(f"  {name}", Text(plain(shorten(text, LONGEST, placeholder=" …"))))
+    console.print(grid)
+    console.print()
+    console.print(
+        "The API takes temperature, top_k, top_p, min_p and seed with each request: tinyforge serve --help",
+        markup=False,
+    )

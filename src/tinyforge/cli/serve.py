@@ -19,13 +19,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "runs",
         nargs="+",
         metavar="RUN",
-        help="runs of `tinyforge build` or `train`, model folders, or bases; NAME=PLACE gives one a name",
+        help="runs of `tinyforge build` or `train`, model folders, bases, or folders of `export --to gguf`; "
+        "NAME=PLACE gives one a name",
     )
     parser.add_argument("--host", help="address to listen on (default 127.0.0.1; any other needs a key)")
     parser.add_argument("--port", type=int, help="port to listen on (default 8000; 0 takes a free one)")
     parser.add_argument("--api-key", metavar="KEY", help="what clients must send (default: TINYFORGE_API_KEY)")
     parser.add_argument(
-        "--engine", choices=("auto", "transformers", "llamacpp", "vllm"), help="what runs the models (default auto)"
+        "--engine",
+        choices=("auto", "transformers", "llamacpp", "vllm"),
+        help="what runs the models (default auto: llamacpp for runs with an exported GGUF file, else transformers)",
     )
     parser.add_argument("--log-prompts", action="store_true", help="also log what is asked and answered")
     add_config_arguments(parser, ("serve",))
@@ -38,14 +41,16 @@ def run(args: argparse.Namespace) -> int:
     if args.log_prompts:
         args.settings.append("serve.log_prompts=true")
     config = config_from(args)
-    if config.serve.engine not in ("auto", "transformers"):
-        raise InputError(f"--engine {config.serve.engine} is not built in yet.", "Use --engine transformers.")
+    if config.serve.engine == "vllm":
+        raise InputError(
+            "--engine vllm is not built in yet.", "Use --engine transformers, or llamacpp for an exported GGUF file."
+        )
 
-    from tinyforge.serve.served import Catalogue
+    from tinyforge.serve.catalogue import Catalogue
     from tinyforge.serve.server import Server, log_to_stderr
 
     key = args.api_key or os.environ.get("TINYFORGE_API_KEY", "")
-    catalogue = Catalogue(config)
+    catalogue = Catalogue(config, lambda text: print(text, file=sys.stderr))
     server = Server(catalogue, config.serve, key)
     listening = server.listen()
     for place in args.runs:

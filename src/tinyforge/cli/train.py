@@ -15,7 +15,12 @@ from tinyforge.cli.common import (
 )
 from tinyforge.environment import clock
 
-LABELS = {"data": "reading the rows", "train": "training", "replay": "writing general text"}
+LABELS = {
+    "data": "reading the rows",
+    "answers": "asking the teacher",
+    "train": "training",
+    "replay": "writing general text",
+}
 
 
 def add_learning_arguments(parser: argparse.ArgumentParser) -> None:

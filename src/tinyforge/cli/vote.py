@@ -19,7 +19,9 @@ _KEYS = {"1": "1", "2": "2", "=": "tie", "s": "skip", "q": "stop"}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name in ("first", "second"):
-        parser.add_argument(name, metavar=name.upper(), help="a run, RUN:variant, a base, an adapter, or URL#model")
+        parser.add_argument(
+            name, metavar=name.upper(), help="a run, RUN:variant, a base, an adapter, an export, or URL#model"
+        )
     parser.add_argument("--data", metavar="FILE", default="", help="questions (default: a run's held-out sets)")
     parser.add_argument("--limit", type=int, default=LIMIT, metavar="N", help=f"vote on at most N questions ({LIMIT})")
     parser.add_argument("--out", metavar="DIR", default="votes", help="where answers and votes are kept (votes)")

@@ -15,6 +15,7 @@ from tinyforge.dataset.shapes import identify
 from tinyforge.errors import InputError
 from tinyforge.ingest.chats import read_chats
 from tinyforge.ingest.chats.records import Chat, ChatMessage
+from tinyforge.ingest.pool import Limits
 from tinyforge.ingest.privacy import in_words, redact
 from tinyforge.ingest.pseudonyms import Pseudonyms
 from tinyforge.ingest.roster import Roster
@@ -23,14 +24,16 @@ from tinyforge.records import Example, Message, content_id
 _LISTED = 15
 
 
-def read_chat_rows(paths: Sequence[str | Path], config: ChatsConfig, pseudonyms: Pseudonyms) -> RowSet:
+def read_chat_rows(
+    paths: Sequence[str | Path], config: ChatsConfig, pseudonyms: Pseudonyms, limits: Limits | None = None
+) -> RowSet:
     """The chats in ``paths`` as conversations in which ``config.persona`` is the assistant, the earliest first.
 
     Names, addresses, numbers and secrets are replaced by what ``pseudonyms`` gives, unless ``config.keep_pii``; no file
     name is taken over. ``metadata["from_chat"]`` tells the conversation, its times and who wrote how many characters of
     each turn. Raises InputError when the persona is missing or unknown, listing who wrote how much.
     """
-    chat = read_chats(paths)
+    chat = read_chats(paths, limits)
     persona = "" if chat.own_only else _persona(chat, config.persona, str(paths[0]))
     _leave_out_removed(chat, pseudonyms)
     notes = list(chat.notes)

@@ -15,6 +15,7 @@ from tinyforge.dataset.rows import RowSet, read_rows
 from tinyforge.dataset.written import check_out, write_rows
 from tinyforge.errors import InputError
 from tinyforge.ingest.chats import recognise
+from tinyforge.ingest.pool import Limits
 from tinyforge.ingest.privacy import in_words, redact
 from tinyforge.ingest.pseudonyms import Pseudonyms
 from tinyforge.records import Example, Message
@@ -35,14 +36,15 @@ class Converted:
     unfit: Counter[str]
 
 
-def convert(paths: Sequence[Path], out: Path, to: str, config: ChatsConfig) -> Converted:
+def convert(paths: Sequence[Path], out: Path, to: str, config: ChatsConfig, limits: Limits | None = None) -> Converted:
     """Write what ``paths`` hold to ``out`` (.jsonl, .csv, .parquet) in the format ``to``; stand-ins are kept beside it.
 
+    A chat may take as much time and memory as ``limits`` say (see ``read_chats``).
     Raises InputError when nothing can be read or written, and before anything is written.
     """
     check_out(out, *paths)
     pseudonyms = Pseudonyms(out.parent)
-    found = read_any(paths, config, pseudonyms)
+    found = read_any(paths, config, pseudonyms, limits)
     rows, unfit = [], Counter[str]()
     for example in found.examples:
         try:
@@ -56,11 +58,13 @@ def convert(paths: Sequence[Path], out: Path, to: str, config: ChatsConfig) -> C
     return Converted(found, write_rows(out, rows), unfit)
 
 
-def read_any(paths: Sequence[Path], config: ChatsConfig, pseudonyms: Pseudonyms) -> RowSet:
+def read_any(
+    paths: Sequence[Path], config: ChatsConfig, pseudonyms: Pseudonyms, limits: Limits | None = None
+) -> RowSet:
     """Chats by their content, everything else as rows. Raises InputError."""
-    chats = [path for path in paths if recognise(path)]
+    chats = [path for path in paths if recognise(path, limits)]
     if chats and len(chats) == len(paths):
-        return read_chat_rows(paths, config, pseudonyms)
+        return read_chat_rows(paths, config, pseudonyms, limits)
     if len(paths) > 1:
         odd = next(path for path in paths if path not in chats) if chats else paths[1]
         raise InputError(f"{odd}: several chats can be read at once, files of rows one by one.", "Convert it alone.")

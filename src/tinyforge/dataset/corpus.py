@@ -222,6 +222,11 @@ class TokenStore:
         self.documents = int(meta["documents"])
         self.tokens = int(meta["tokens"])
         self.bytes = int(meta["bytes"])
+        if not self.tokens:
+            raise InputError(
+                f"the corpus leaves nothing for its {folder.name} side: it has too few documents.",
+                "Give more documents, or another --set pretrain.validation_fraction.",
+            )
         self._ids = np.memmap(folder / "ids.bin", dtype=np.dtype(meta["dtype"]), mode="r")
         offsets = np.fromfile(folder / "offsets.bin", dtype=np.int64)
         starts, ends = [], []

@@ -27,6 +27,20 @@ def few_shot(question: str, shots: Sequence[tuple[str, str]]) -> list[Message]:
     return [*turns, Message("user", question)]
 
 
+def fit_shots(
+    question: str, shots: Sequence[tuple[str, str]], length: Callable[[list[Message]], int], limit: int
+) -> tuple[list[Message], int]:
+    """The few-shot prompt with as many of the shots, the first ones, as ``limit`` tokens hold, and how many they are.
+
+    ``length`` counts the tokens of a prompt. Without shots this is the closed-book prompt.
+    """
+    for kept in range(len(shots), 0, -1):
+        messages = few_shot(question, shots[:kept])
+        if length(messages) <= limit:
+            return messages, kept
+    return closed_book(question), 0
+
+
 def passages_of(hits: Sequence[Hit]) -> list[tuple[str, str]]:
     """Hits as ``(heading path, text)``."""
     return [(" > ".join(hit.path), hit.text) for hit in hits]

@@ -10,6 +10,7 @@ from tinyforge.dataset.prompts import NOT_FOUND, closed_book, fit, passages_of, 
 from tinyforge.records import Example, Hit, Message, Span, content_id
 
 Search = Callable[[Sequence[str], int], list[list[Hit]]]
+Length = Callable[[list[Message]], int]
 DEPTH = 10  # how far down the ranking the passage with the answer may lie
 UNANSWERABLE_SHARE = 0.15
 
@@ -24,7 +25,7 @@ def reading_examples(
     search: Search,
     passages: int,
     untaught: Sequence[Span],
-    length: Callable[[list[Message]], int],
+    length: Length,
     limit: int,
     seed: int,
 ) -> tuple[list[Example], dict[str, int]]:

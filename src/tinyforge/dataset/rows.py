@@ -107,7 +107,10 @@ def read_rows(source: str | Path) -> RowSet:
 def refuse_chat(path: Path) -> None:
     """Raises InputError for a chat export: it has no rows until it is said whose turns to learn."""
     if path.suffix.lower() in (".json", ".txt", ".zip") or (path.is_dir() and not (path / "state.json").exists()):
-        program = recognise(path)
+        try:
+            program = recognise(path)
+        except InputError:  # too large to be looked at as a whole; rows are read one by one
+            program = ""
         if program:
             raise InputError(
                 f"{path}: is a chat ({program}), not rows.",

@@ -23,20 +23,22 @@ SHINGLE_WORDS = 3
 _FOUND = 0.99  # of the pairs at the threshold
 _BUCKET = 64  # of the members of one bucket, each is compared with at most so many earlier ones
 _CHUNK = 8192  # texts whose signatures exist as Python numbers at a time
+_TO_SPACES = {number: " " for number in range(128) if not chr(number).isalnum()}  # what _WORD leaves out of ASCII
 # Scripts without spaces between words count by character.
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W_]+")
 
 
 def words(text: str) -> list[str]:
     """Lower-case words without punctuation."""
-    return _WORD.findall(text.lower())
+    lower = text.lower()
+    return lower.translate(_TO_SPACES).split() if lower.isascii() else _WORD.findall(lower)
 
 
 def shingles(found: Sequence[str], size: int) -> set[str]:
     """Every ``size`` words in a row; of fewer words, all of them as one."""
     if len(found) <= size:
         return {" ".join(found)}
-    return {" ".join(found[i : i + size]) for i in range(len(found) - size + 1)}
+    return set(map(" ".join, zip(*(found[i:] for i in range(size)), strict=False)))
 
 
 def character_grams(text: str, size: int = 5) -> set[str]:

@@ -54,7 +54,8 @@ def question_rows(
 
 def _answer_row(answer: Answer, example: Example) -> dict[str, Any]:
     score = 0.0 if answer.declined else token_f1(answer.text, example)
-    return {"text": answer.text, "declined": answer.declined, "token_f1": score}
+    row = {"text": answer.text, "declined": answer.declined, "token_f1": score}
+    return row if answer.as_written in (None, answer.text) else {**row, "as_written": answer.as_written}
 
 
 def _place(example: Example, documents: Mapping[str, Document]) -> tuple[str, str]:

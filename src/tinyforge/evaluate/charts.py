@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from tinyforge.evaluate.legend import READING_ORDER, ordered
+from tinyforge.evaluate.legend import METRICS, READING_ORDER, ordered
 from tinyforge.evaluate.markup import Markup
 
 _INK, _LINE, _FIRST, _SECOND, _PAPER = "#010101", "#010102", "#010103", "#010104", "#010105"
@@ -142,24 +142,33 @@ def shares(name: str, title: str, values: Mapping[str, float]) -> Markup:
     return _svg(f"shares-{name}", title, draw, height=0.25 + 0.3 * len(values))
 
 
-def score_dots(name: str, scores: Mapping[str, Mapping[str, Mapping[str, float]]], choice: str) -> Markup:
-    """Token F1 of each variant in one set: a dot with its 95% interval; the variant that chat uses is filled."""
-    variants = ordered(scores, READING_ORDER)[::-1]
+def score_dots(
+    name: str, scores: Mapping[str, Mapping[str, Mapping[str, float]]], choice: str, metric: str = "token_f1"
+) -> Markup:
+    """One metric of each variant in one set: a dot with its 95% interval; the variant that chat uses is filled."""
+    variants = [variant for variant in ordered(scores, READING_ORDER)[::-1] if metric in scores[variant]]
+    ends = [scores[variant][metric][end] for variant in variants for end in ("low", "high")]
+    share = min(ends) >= 0 and max(ends) <= 1
 
     def draw(axes: Any) -> None:
         for row, variant in enumerate(variants):
-            score, colour = scores[variant]["token_f1"], _SECOND if variant == choice else _FIRST
+            score, colour = scores[variant][metric], _SECOND if variant == choice else _FIRST
             axes.plot([score["low"], score["high"]], [row, row], color=colour, linewidth=2.4, solid_capstyle="round")
             face = colour if variant == choice else _PAPER
             axes.plot([score["value"]], [row], "o", markersize=8, color=colour, markerfacecolor=face, markeredgewidth=2)
         axes.set_yticks(range(len(variants)), variants)
-        axes.set_xlim(-0.025, 1.025)  # a dot at either end stays whole
+        if share:
+            axes.set_xlim(-0.025, 1.025)  # a dot at either end stays whole
+        else:
+            axes.margins(x=0.06)
         axes.set_ylim(-0.6, len(variants) - 0.4)
         axes.grid(visible=False, axis="y")
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
 
-    return _svg(f"scores-{name}", f"Token F1 of each variant, set {name}", draw, height=0.6 + 0.36 * len(variants))
+    title = f"{METRICS.get(metric, metric)} of each variant, set {name}"
+    place = name if metric == "token_f1" else f"{name}-{re.sub(r'[^A-Za-z0-9_-]', '-', metric)}"
+    return _svg(f"scores-{place}", title, draw, height=0.6 + 0.36 * len(variants))
 
 
 def _column(curve: Sequence[Mapping[str, Any]], key: str) -> tuple[list[int], list[float]]:

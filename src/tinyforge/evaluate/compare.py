@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 BOTH = "both"
-_ALWAYS = ("declined", "perplexity")
+_ALWAYS = ("written_f1", "quoted", "declined", "perplexity")
 
 
 def fact_clusters(examples: Sequence[Example]) -> list[str]:
@@ -64,7 +64,8 @@ def score_table(
 
     The interval comes from a cluster bootstrap over facts (see bootstrap.py): wordings of one fact stand or fall
     together, and treating them as independent would make the interval too narrow. ``declined`` is added for every
-    variant, and ``perplexity`` for those whose answers carry a likelihood; a metric that applies to no answer of a
+    variant, ``perplexity`` for those whose answers carry a likelihood, ``written_f1`` and ``quoted`` for those whose
+    answers may give way to a quote; a metric that applies to no answer of a
     variant is left out of its row. Where a metric failed is noted in ``failures``.
 
     Raises InputError for an unknown metric and for a set with a single fact.

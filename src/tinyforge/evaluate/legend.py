@@ -16,33 +16,35 @@ SET_HELP: dict[str, str] = {
 }
 
 # Simplest first: a quote cannot invent anything and needs no model; retrieval around an unchanged model needs no
-# training; a tuned model that reads can be checked against its passages, and one that recites cannot. The untuned
-# model without the documents comes last: it is simple to run, but knows nothing of them.
+# training; a tuned model that reads can be checked against its passages, and what writes without them cannot, whether
+# prompted or tuned. The bare base comes last: it is simple to run, but knows nothing of the documents.
 VARIANTS: dict[str, str] = {
     "quote": "quoting the best passage",
     "base+retrieval": "the base model reading retrieved passages",
     "tuned+retrieval": "the tuned model reading retrieved passages",
-    "tuned": "the tuned model alone",
     "few-shot": "the base model shown a few examples",
+    "tuned": "the tuned model alone",
     "base": "the base model alone",
 }
 TRAINED = ("tuned", "tuned+retrieval")
-COMPARED_ONLY = ("few-shot",)  # measured so that tuning has to beat it; chat does not offer it
 READING_ORDER = ("base", "few-shot", "tuned", "base+retrieval", "tuned+retrieval", "quote")
 VARIANT_HELP: dict[str, str] = {
     "quote": "One or two sentences copied from the best retrieved passage. No model writes anything: "
     "this is the floor that a trained model has to beat.",
-    "base": "The model as it was before training, given only the question.",
+    "base": "The model as it was before training, given only the question; scored as it wrote.",
     "few-shot": "The untrained model, given a few questions with their answers before the question. The examples are "
     "facts that the tuned model was trained on, and never the fact that is asked about.",
-    "tuned": "The model after training on your documents, given only the question.",
-    "base+retrieval": "The untrained model, given the question and the passages that were found for it.",
-    "tuned+retrieval": "The trained model, given the question and the passages that were found for it.",
+    "tuned": "The model after training on your documents, given only the question; scored as it wrote.",
+    "base+retrieval": "The untrained model, given the question and what was found for it. As in chat, an answer that "
+    "its passages do not support gives way to the quote; “Token F1 as written” is without that.",
+    "tuned+retrieval": "The trained model, given the question and what was found for it. As in chat, an answer that "
+    "its passages do not support gives way to the quote; “Token F1 as written” is without that.",
 }
 
 METRICS: dict[str, str] = {
     "exact_match": "Exact match",
     "token_f1": "Token F1",
+    "written_f1": "Token F1 as written",
     "accuracy": "Accuracy",
     "macro_f1": "Macro F1",
     "brier": "Brier score",
@@ -65,6 +67,7 @@ METRICS: dict[str, str] = {
     "loss": "Loss",
     "perplexity": "Perplexity",
     "bits_per_byte": "Bits per byte",
+    "quoted": "Quoted instead",
     "declined": "Declined",
     "seconds_per_answer": "Seconds per answer",
     "tokens_per_second": "Tokens per second",
@@ -74,6 +77,8 @@ METRIC_HELP: dict[str, str] = {
     "leaving aside capitals, punctuation and “a”, “an”, “the”.",
     "token_f1": "How many words the answer and the reference share, from 0 (none) to 1 (all, and nothing more). "
     "The measure that the verdict rests on.",
+    "written_f1": "Token F1 of what the model wrote itself, before a quote took the place of what its passages do not "
+    "support.",
     "accuracy": "Share of texts that were given the right class.",
     "macro_f1": "How well each class is found, the rare ones counting as much as the frequent ones. From 0 to 1.",
     "brier": "How far the probabilities are from the truth, from 0 (sure and right) to 2 (sure and wrong).",
@@ -99,6 +104,8 @@ METRIC_HELP: dict[str, str] = {
     "perplexity": "How surprised the model is by the reference answer, as the number of tokens it hesitates between. "
     "Lower is better; 1 means it would have written exactly this.",
     "bits_per_byte": "The same surprise per byte of text, so that models with different tokenizers can be compared.",
+    "quoted": "Share of questions where what the model wrote was empty, a refusal, or not supported by its passages, "
+    "so that the best passage is quoted instead, as in chat.",
     "declined": "Share of questions where the variant said that it does not know. "
     "Declining a question that has an answer scores 0.",
     "seconds_per_answer": "A batch's time divided among its answers, on this machine.",
@@ -108,7 +115,7 @@ LOWER_IS_BETTER = (
     *("perplexity", "declined", "loss", "bits_per_byte", "brier", "calibration_error", "repetition"),
     "seconds_per_answer",
 )
-NO_BEST = ("declined", "length_ratio", "coherence", "distinct_1", "distinct_2", "context_use")
+NO_BEST = ("declined", "quoted", "length_ratio", "coherence", "distinct_1", "distinct_2", "context_use")
 """Metrics that describe and do not rank: more of them is neither better nor worse."""
 
 

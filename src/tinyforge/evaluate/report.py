@@ -14,6 +14,7 @@ The report is plain JSON data:
     breakdown    {"source" | "difficulty" | "topic": [group]}; from topics.breakdown. May be missing
     forgetting   from forgetting.forgetting. May be missing
     leaks        {set: LeakReport.to_json() with "line", its one sentence}. May be missing
+    exports      from exports.find_exports, when there are some; the page alone has them, report.json does not
     left_out     [str], what was not measured, or only in part, and why. May be missing
     dataset      {"read": [{"source", "characters", "sections", "facts"}],
                   "skipped": [{"source", "reason"}],
@@ -41,7 +42,7 @@ from pathlib import Path
 from typing import Any
 
 from tinyforge.errors import InputError
-from tinyforge.evaluate import accounts, findings, sections
+from tinyforge.evaluate import accounts, exports, findings, sections
 from tinyforge.evaluate.markup import Markup, tag
 from tinyforge.evaluate.page import page
 from tinyforge.run import write_text
@@ -58,6 +59,7 @@ _SECTIONS: dict[str, Callable[[Report], Markup]] = {
     "Forgetting": findings.forgetting,
     "Training": sections.training,
     "Answers": sections.answers,
+    "Exports": exports.exports,
     "Data": accounts.data,
     "Reproduce": accounts.reproduce,
 }

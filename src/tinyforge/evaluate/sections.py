@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tinyforge.evaluate import charts, legend
@@ -16,22 +16,31 @@ Report = Mapping[str, Any]
 def scores(report: Report) -> Markup:
     names = legend.ordered(report["scores"], legend.SETS)
     leaks = report.get("leaks", {})
-    sets = [_score_set(name, report["scores"][name], report["choice"], leaks.get(name)) for name in names]
+    asked = report["config"].get("evaluate", {}).get("metrics", [])
+    drawn = list(dict.fromkeys(["token_f1", *(name.rpartition(":")[2] for name in asked)]))
+    sets = [_score_set(name, report["scores"][name], report["choice"], leaks.get(name), drawn) for name in names]
     left_out = [tag("p", note, class_="note") for note in report.get("left_out", [])]
     return join(*sets, *left_out, _recall(report["recall"]), _legend(report))
 
 
-def _score_set(name: str, scores: Report, choice: str, leaks: Report | None) -> Markup:
+def _score_set(name: str, scores: Report, choice: str, leaks: Report | None, drawn: Sequence[str]) -> Markup:
+    """``drawn``: the metrics with a chart of their own, which are token F1 and those that a person asked for."""
     count = max(score["n"] for metrics in scores.values() for score in metrics.values())
     title = legend.SETS.get(name, name)
-    caption = tag("figcaption", "Token F1, with 95% intervals. The filled dot is the variant that chat uses.")
+    figures = [_dots(name, scores, choice, m) for m in drawn if any(m in row for row in scores.values())]
     return join(
         tag("h3", f"{title[:1].upper()}{title[1:]} ", tag("span", f"{count} questions", class_="count")),
         tag("p", legend.SET_HELP.get(name, "")),
         tag("p", f"Overlap with training: {leaks['line']}.", class_="note") if leaks else "",
-        tag("figure", charts.score_dots(name, scores, choice), caption),
+        figures[0] if len(figures) == 1 else tag("div", *figures, class_="charts"),
         score_rows(scores, count, choice),
     )
+
+
+def _dots(name: str, scores: Report, choice: str, metric: str) -> Markup:
+    title = legend.METRICS.get(metric, metric)
+    caption = f"{title}, with 95% intervals. The filled dot is the variant that chat uses."
+    return tag("figure", charts.score_dots(name, scores, choice, metric), tag("figcaption", caption))
 
 
 def score_rows(scores: Report, count: int, choice: str) -> Markup:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tinyforge.evaluate import legend
@@ -15,6 +15,30 @@ if TYPE_CHECKING:
 Result = Mapping[str, Any]
 GROUPS_SHOWN = 6
 REGRESSIONS_SHOWN = 5
+
+
+def labels(names: Iterable[str]) -> dict[str, str]:
+    """What each contender is called in the terminal: of a path as many of its last parts as tell it from the others."""
+    parts = {name: [name] if "://" in name else [part for part in name.split("/") if part] for name in names}
+    short = {}
+    for name, own in parts.items():
+        others = [other for other in parts if other != name]
+        kept = next(
+            (n for n in range(1, len(own)) if not any(parts[other][-n:] == own[-n:] for other in others)), len(own)
+        )
+        short[name] = "/".join(own[-kept:]) if kept < len(own) else name
+    return short
+
+
+def shortened(result: Result) -> tuple[dict[str, Any], list[str]]:
+    """The same result with its contenders' labels for their names, and a line for each label that is no whole name."""
+    short = labels(dict.fromkeys([*result["scores"], *result["leaks"]]))
+    renamed = {
+        part: {short[name]: value for name, value in result[part].items()} for part in ("scores", "leaks", "unanswered")
+    }
+    pairs = [{**pair, "a": short[pair["a"]], "b": short[pair["b"]]} for pair in result["pairs"]]
+    told = [f"{label} is {name}" for name, label in short.items() if label != name]
+    return {**result, **renamed, "pairs": pairs}, told
 
 
 def score_table(result: Result) -> Table:

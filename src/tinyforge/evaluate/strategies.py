@@ -23,11 +23,12 @@ BEAMS = 4
 
 @dataclass(frozen=True, slots=True)
 class Strategy:
-    """``sampling`` is None for beam search, which is no choice of one token after the other."""
+    """``sampling`` is None for a ``search``, which looks further than at one token's probability."""
 
     name: str
     what: str
     sampling: Sampling | None
+    search: str = ""
 
     @property
     def draws(self) -> bool:
@@ -46,7 +47,13 @@ STRATEGIES: tuple[Strategy, ...] = (
     Strategy(
         "min-p 0.1", "draws from tokens at least a tenth as likely as the best", Sampling(temperature=1.0, min_p=0.1)
     ),
-    Strategy("beam 4", "follows the 4 likeliest beginnings, gives the likeliest whole: safe and slow", None),
+    Strategy("beam 4", "follows the 4 likeliest beginnings, gives the likeliest whole: safe and slow", None, "beam"),
+    Strategy(
+        "contrastive",
+        "of the 4 likeliest tokens, the one least like what was said: no loops, and no chance",
+        None,
+        "contrastive",
+    ),
 )
 
 

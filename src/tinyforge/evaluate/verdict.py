@@ -9,7 +9,7 @@ interval proves nothing. What tuning did then becomes the first reason.
 
 **Cost.** What the tuned model has measurably forgotten is told right behind, whatever the rest says.
 
-**Choice.** The highest mean over the sets among the variants that chat offers, unless a simpler one is not measurably
+**Choice.** The highest mean over the sets, unless a simpler one is not measurably
 worse than it; then the simplest of those. legend.VARIANTS is the order of simplicity, with its reasons. Every simpler
 variant is compared with the best one, not with its neighbour, so that small steps cannot add up to a large loss.
 """
@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tinyforge.evaluate.compare import BOTH
-from tinyforge.evaluate.legend import COMPARED_ONLY, SETS, TRAINED, VARIANTS, ordered
+from tinyforge.evaluate.legend import SETS, TRAINED, VARIANTS, ordered
 from tinyforge.records import Score
 
 Scores = Mapping[str, Mapping[str, Mapping[str, Score]]]
@@ -56,14 +56,13 @@ def verdict(
     not spoken of. ``forgotten`` is what forgetting.sentences found.
     """
     means, both = mean_over_sets(scores, metric), differences[BOTH]
-    offered = {name: mean for name, mean in means.items() if name not in COMPARED_ONLY}
-    best = max(offered, key=lambda name: offered[name])
-    choice = choose(offered, both)
+    best = max(means, key=lambda name: means[name])
+    choice = choose(means, both)
     tuning, helped = _tuning(scores, differences, metric)
     headline = _better_untuned(means, both) if helped else ""
     others = _comparisons(scores, differences, metric)
     reasons = (tuning, *others) if headline else others
-    sentences = [headline or tuning, *_cost(forgotten[0]), _chosen(choice, best, offered, both)]
+    sentences = [headline or tuning, *_cost(forgotten[0]), _chosen(choice, best, means, both)]
     return Verdict(" ".join(sentences), choice, (*reasons, *_kept(forgotten[1])))
 
 
@@ -95,7 +94,7 @@ def _better_untuned(means: Mapping[str, float], both: Mapping[str, Mapping[str, 
     best = max(means, key=lambda name: means[name])
     trained = [name for name in TRAINED if name in means]
     if best not in TRAINED and all(both[best][name].low > 0 for name in trained):
-        return _untuned(best, "Prompting" if best in COMPARED_ONLY else "Retrieval alone", "better", means, both)
+        return _untuned(best, "Prompting" if best == "few-shot" else "Retrieval alone", "better", means, both)
     if "few-shot" in means and all(both[name]["few-shot"].high <= NEGLIGIBLE for name in trained):
         return _untuned("few-shot", "Prompting", "enough", means, both)
     return ""

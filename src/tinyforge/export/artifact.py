@@ -15,7 +15,8 @@ from tinyforge.export.questions import questions
 from tinyforge.export.source import Source, open_source
 from tinyforge.export.target import Target
 from tinyforge.export.thresholds import threshold
-from tinyforge.run import write_folder_atomic
+from tinyforge.models.resolve import weights_of
+from tinyforge.run import read_json, write_folder_atomic
 
 PROMPT_TOKENS = 1024  # longer questions are not asked
 
@@ -52,7 +53,19 @@ def export(
         result.append(Artifact(folder, certify(source, target, temporary, to, chosen), notes))
 
     write_folder_atomic(folder, write)
+    _tell_report(source)
     return result[0]
+
+
+def _tell_report(source: Source) -> None:
+    """The run's page, where it has one, shows the export's certificate."""
+    if source.run is None or not source.run.path("report.json").is_file():
+        return
+    from tinyforge.evaluate.exports import find_exports
+    from tinyforge.evaluate.report import write_report
+
+    found = find_exports(source.run.folder, weights_of(source.folder, source.adapter))
+    write_report({**read_json(source.run.path("report.json")), "exports": found}, source.run.path("report.html"))
 
 
 def _folder(source: Source, to: str, kind: str, out: str | Path) -> Path:
@@ -78,6 +91,7 @@ def certify(source: Source, target: Target, folder: Path, to: str, kind: str) ->
         "format": to,
         "type": kind,
         "source": source.name,
+        "weights": weights_of(source.folder, source.adapter),
         "objective": source.objective,
         "questions": {"from": origin, "asked": len(examples), "answer_tokens": certificate.ANSWER_TOKENS},
         "stop_tokens": {"source": sorted(stops[0]), "artifact": sorted(stops[1])},

@@ -1,7 +1,7 @@
 """Write a model as one GGUF file, which llama.cpp, Ollama, LM Studio and many others run.
 
-The file format and the block quantizers are the `gguf` package's, llama.cpp's own; what goes into the file is decided
-here and in `gguf_model` and `gguf_vocab`. Tensors are written one at a time, so memory stays at the model's own.
+The file format is the `gguf` package's, llama.cpp's own; what goes into the file is decided here and in `gguf_model`,
+`gguf_types` and `gguf_vocab`. Tensors are written one at a time, so memory stays at the model's own.
 """
 
 from __future__ import annotations
@@ -15,18 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from tinyforge.errors import InputError
 from tinyforge.export import gguf_model
+from tinyforge.export.gguf_types import encode, type_of
 from tinyforge.export.gguf_vocab import Vocabulary, read_vocabulary
 
 if TYPE_CHECKING:
-    import torch
     from transformers import PreTrainedTokenizerBase
-
-TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0")
-BLOCK = 32  # weights that share a scale in all of the q types
-
-# Outputs and embeddings decide over every token: below 8 bits they stay at 8, where llama.cpp's own recipes keep 6.
-KEPT_AT_8 = ("token_embd.weight", "output.weight")
-ALWAYS_F32 = ("position_embd.weight", "rope_freqs.weight")
 
 
 @dataclass
@@ -44,13 +37,6 @@ def require() -> None:
             raise InputError(
                 f"GGUF needs {package}, which is not installed.", f'Run: pip install "tinyforgeai[{extra}]"'
             )
-
-
-def check_type(kind: str) -> str:
-    """``kind`` in lower case. Raises InputError, listing what is known."""
-    if kind.lower() not in TYPES:
-        raise InputError(f"unknown GGUF type {kind!r}.", f"Known: {', '.join(TYPES)}.")
-    return kind.lower()
 
 
 def write_model(
@@ -106,22 +92,12 @@ def _plan(model: Any, arch: str, kind: str) -> tuple[Written, list[tuple[str, tu
     """Name, shape and type of each tensor."""
     written, plan = Written(), []
     for name, tensor in gguf_model.tensors(model, arch):
-        chosen = _type_of(name, tensor, kind)
+        chosen = type_of(name, tensor, kind, model.config.num_hidden_layers)
         if tensor.dim() > 1 and chosen == "f16" != kind:
             written.too_narrow.append(name)
         written.types[chosen] += prod(tensor.shape)
         plan.append((name, tuple(tensor.shape), chosen))
     return written, plan
-
-
-def _type_of(name: str, tensor: torch.Tensor, kind: str) -> str:
-    if tensor.dim() < 2 or name in ALWAYS_F32:
-        return "f32"
-    if kind in ("f32", "f16", "bf16"):
-        return kind
-    if tensor.shape[-1] % BLOCK:
-        return "f16"
-    return "q8_0" if name in KEPT_AT_8 else kind
 
 
 def _announce(writer: Any, name: str, shape: tuple[int, ...], kind: str) -> None:
@@ -135,17 +111,6 @@ def _announce(writer: Any, name: str, shape: tuple[int, ...], kind: str) -> None
         return
     stored = gguf.quant_shape_to_byte_shape(shape, chosen)
     writer.add_tensor_info(name, stored, np.dtype(np.uint8), prod(stored), raw_dtype=chosen)
-
-
-def encode(tensor: torch.Tensor, kind: str) -> Any:
-    """The numbers of a tensor as they stand in the file: an array of floats, or of bytes for the block types."""
-    import gguf
-    import numpy as np
-
-    values = tensor.float().cpu().contiguous().numpy()
-    if kind in ("f32", "f16"):
-        return values.astype(np.float32 if kind == "f32" else np.float16)
-    return gguf.quantize(values, gguf.GGMLQuantizationType[kind.upper()])
 
 
 def _add_tokenizer(writer: Any, vocabulary: Vocabulary, tokenizer: PreTrainedTokenizerBase, stops: set[int]) -> None:

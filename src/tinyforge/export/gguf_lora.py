@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tinyforge.errors import InputError
 from tinyforge.export import gguf, gguf_model
+from tinyforge.export.gguf_types import encode
 from tinyforge.export.source import Source
 from tinyforge.run import read_json
 
@@ -52,7 +53,7 @@ def write_lora(source: Source, path: Path) -> int:
     writer.add_name(f"{source.title} LoRA")
     count = 0
     for name, tensor in _matrices(source, config, arch):
-        writer.add_tensor(name, gguf.encode(tensor, "f32"))
+        writer.add_tensor(name, encode(tensor, "f32"))
         count += 1
     try:
         writer.write_header_to_file()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tinyforge.errors import InputError
 from tinyforge.export import gguf, gguf_model
+from tinyforge.export.gguf_types import TYPES, check_type
 from tinyforge.export.source import Source
 from tinyforge.export.target import Target
 
@@ -25,8 +26,8 @@ def check(source: Source, kind: str) -> None:
 
     from tinyforge.export.gguf_vocab import read_vocabulary
 
-    gguf.check_type(kind)
     gguf.require()
+    check_type(kind)
     if not source.writes:
         raise InputError(
             f"{source.name}: llama.cpp runs models that write; this one was trained with {source.objective}.",
@@ -67,4 +68,4 @@ def has_gelu(source: Source) -> bool:
     return any("gelu" in name for name in names)
 
 
-GGUF = Target(("q8_0", *(kind for kind in gguf.TYPES if kind != "q8_0")), check, write, open_file)
+GGUF = Target(("q8_0", *(kind for kind in TYPES if kind != "q8_0")), check, write, open_file)

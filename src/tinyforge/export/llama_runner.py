@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import secrets
-import subprocess
-import sys
-import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import psutil
 
 from tinyforge.environment import cores
-from tinyforge.errors import TinyForgeError
 from tinyforge.export.runners import Speed, Step
+from tinyforge.models.llama_process import LlamaProcess
 from tinyforge.records import Message
 
-START_SECONDS, ANSWER_SECONDS = 120.0, 120.0
 MOST_PROBABILITIES = 1024
 """How many tokens llama.cpp tells the probabilities of; the others count as one."""
 
@@ -29,81 +23,36 @@ class LlamaRunner:
     """Use in a ``with`` block. Raises TinyForgeError when llama.cpp refuses the file, hangs or dies.
 
     ``threads`` 0 is half the cores: llama.cpp's threads wait for each other by spinning, and on a busy machine with as
-    many of them as cores they would wait for most of the time.
+    many of them as cores they would wait for most of the time. ``probabilities``: of how many tokens each step tells.
     """
 
-    def __init__(self, file: Path, context: int = 2048, lora: Path | None = None, threads: int = 0) -> None:
+    def __init__(
+        self,
+        file: Path,
+        context: int = 2048,
+        lora: Path | None = None,
+        threads: int = 0,
+        probabilities: int = MOST_PROBABILITIES,
+    ) -> None:
         from tinyforge.export.gguf_read import stop_tokens
 
-        self.speed, self._file, self._key = Speed(), file, secrets.token_hex(16)
+        self.speed, self._probabilities = Speed(), probabilities
         self._stops = stop_tokens(file)
-        options = {
-            "model": str(file),
-            "context": context,
-            "lora": str(lora) if lora else "",
-            "threads": threads or max(1, cores() // 2),
-            "key": self._key,
-        }
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tinyforge.export.llama_server", json.dumps(options)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
-        )
-        self._said: list[str] = []
-        threading.Thread(target=self._listen, args=(self._process.stderr,), daemon=True).start()
-        self._address = self._wait_for_address()
-
-    def _listen(self, stream: IO[str]) -> None:
-        for line in stream:
-            self._said = [*self._said[-30:], line.strip()]
-
-    def _wait_for_address(self) -> str:
-        watchdog = threading.Timer(START_SECONDS, self._process.kill)
-        watchdog.start()
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        watchdog.cancel()
-        if not line:
-            raise self._refused("did not load it")
-        return str(json.loads(line)["address"])
-
-    def _refused(self, what: str) -> TinyForgeError:
-        self.close()
-        errors = [line for line in self._said if " E " in line or "rror" in line]
-        reason = "; ".join((errors or self._said)[-2:]) or f"exit code {self._process.returncode}"
-        return TinyForgeError(f"{self._file}: llama.cpp {what}: {reason}")
-
-    def _post(self, path: str, body: dict[str, Any] | None = None) -> Any:
-        import urllib3
-
-        headers = {"Authorization": f"Bearer {self._key}"}
-        method = "GET" if body is None else "POST"
-        try:
-            reply = urllib3.request(
-                method,
-                self._address + path,
-                json=body,
-                headers=headers,
-                timeout=ANSWER_SECONDS,
-                retries=False,
-            )
-        except urllib3.exceptions.HTTPError as error:
-            raise self._refused(f"gave no answer ({type(error).__name__})") from error
-        if reply.status != 200:
-            raise TinyForgeError(f"{self._file}: llama.cpp refused {path}: {reply.data.decode(errors='replace')[:300]}")
-        return reply.json()
+        used, loras = threads or max(1, cores() // 2), [lora] if lora else []
+        self._llama = LlamaProcess(file, context, used, loras=loras, exact=True)
 
     def tokenize(self, text: str, special: bool = True) -> list[int]:
         """The ids of a text; tokens spelled out in it count as such where ``special``."""
         body = {"content": text, "add_special": False, "parse_special": special}
-        return [int(token) for token in self._post("/tokenize", body)["tokens"]]
+        return [int(token) for token in self._llama.post("/tokenize", body)["tokens"]]
+
+    def text(self, ids: Sequence[int]) -> str:
+        """What these tokens say."""
+        return str(self._llama.post("/detokenize", {"tokens": list(ids)})["content"])
 
     def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
         rows = [{"role": m.role, "content": m.content} for m in messages]
-        return self.tokenize(self._post("/apply-template", {"messages": rows})["prompt"])
+        return self.tokenize(self._llama.post("/apply-template", {"messages": rows})["prompt"])
 
     def stops(self) -> set[int]:
         """The stop tokens that the file names."""
@@ -114,29 +63,21 @@ class LlamaRunner:
             "prompt": list(ids),
             "n_predict": steps,
             "temperature": 0,
-            "n_probs": MOST_PROBABILITIES,
+            "n_probs": self._probabilities,
             "cache_prompt": False,
             "return_tokens": True,
         }
-        reply = self._post("/completion", body)
+        reply = self._llama.post("/completion", body)
         written = _aligned(reply["tokens"], [_step(row) for row in reply.get("completion_probabilities", [])])
         self.speed.tokens += int(reply["timings"]["predicted_n"])
         self.speed.seconds += float(reply["timings"]["predicted_ms"]) / 1000
         with suppress(psutil.Error):
-            memory = psutil.Process(self._process.pid).memory_info()
+            memory = psutil.Process(self._llama.pid).memory_info()
             self.speed.peak_bytes = max(self.speed.peak_bytes, memory.rss)
         return written
 
     def close(self) -> None:
-        """End the process: kindly, then not."""
-        if self._process.stdin is not None:
-            with suppress(OSError):
-                self._process.stdin.close()
-        try:
-            self._process.wait(10)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        self._llama.close()
 
     def __enter__(self) -> LlamaRunner:
         return self

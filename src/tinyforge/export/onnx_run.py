@@ -1,38 +1,39 @@
-"""Answer with an exported graph: onnxruntime and the tokenizer, no torch.
+"""Answer with exported graphs by onnxruntime. A decoder needs no torch.
 
-Legend: B rows, T tokens, H heads, P cached tokens, D width of a head, V vocabulary size, C classes.
+Legend: B rows, T tokens, H heads, P cached tokens, D width of a head, V vocabulary size.
 """
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tinyforge.dataset.render import prompt_ids
 from tinyforge.environment import cores
+from tinyforge.export.onnx_graphs import DECODER, ENCODER, GRAPH
 from tinyforge.export.runners import Speed, Step, log_softmax
-from tinyforge.models.predict import Prediction
 from tinyforge.models.resolve import load_tokenizer
 from tinyforge.records import Message
 
+if TYPE_CHECKING:
+    from tinyforge.models.predict import Predictor
 
-def session(folder: Path) -> Any:
-    """The graph on the CPU."""
+
+def session(folder: Path, file: str = GRAPH) -> Any:
+    """A graph on the CPU."""
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = max(1, cores() // 2)
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(
-        str(folder / "model.onnx"), sess_options=options, providers=["CPUExecutionProvider"]
-    )
+    return onnxruntime.InferenceSession(str(folder / file), sess_options=options, providers=["CPUExecutionProvider"])
 
 
 class OnnxRunner:
@@ -51,6 +52,10 @@ class OnnxRunner:
         from tinyforge.models.resolve import saved_stop_ids
 
         return saved_stop_ids(self._folder, self.tokenizer)
+
+    def text(self, ids: Sequence[int]) -> str:
+        """What these tokens say."""
+        return str(self.tokenizer.decode(ids, skip_special_tokens=True))
 
     def write(self, ids: Sequence[int], steps: int) -> list[Step]:
         past: dict[str, Any] = {i.name: np.zeros(_empty(i.shape), np.float32) for i in self._past}
@@ -95,34 +100,66 @@ def _empty(shape: Sequence[Any]) -> tuple[int, int, int, int]:
     return 1, int(shape[1]), 0, int(shape[3])
 
 
-class OnnxClassifier:
-    """Classes with probabilities, calibrated as the source is."""
+class _Graph:
+    """A graph that is called as its transformers model is: tensors in, named tensors out. So one code reads both."""
+
+    def __init__(self, folder: Path, file: str = GRAPH) -> None:
+        from transformers import AutoConfig
+
+        self.config = AutoConfig.from_pretrained(folder)
+        self._session = session(folder, file)
+        self._inputs = [i.name for i in self._session.get_inputs()]
+        self._outputs = [o.name for o in self._session.get_outputs()]
+        self.device = "cpu"
+
+    def eval(self) -> _Graph:
+        return self
+
+    def __call__(self, **given: Any) -> SimpleNamespace:
+        """Segments that are not given are all the first."""
+        import torch
+
+        given.setdefault("token_type_ids", torch.zeros_like(given["input_ids"]))
+        found = self._session.run(self._outputs, {name: given[name].numpy() for name in self._inputs})
+        return SimpleNamespace(**{name: torch.from_numpy(v) for name, v in zip(self._outputs, found, strict=True)})
+
+
+class _TwoGraphs:
+    """An encoder-decoder: the first graph reads the text once, the second all that was written at every step."""
 
     def __init__(self, folder: Path) -> None:
-        self.tokenizer, self._session = load_tokenizer(folder), session(folder)
-        names = json.loads((folder / "config.json").read_text(encoding="utf-8"))["id2label"]
-        self.labels = [names[str(i)] for i in range(len(names))]
-        self._temperature = _temperature(folder)
+        from transformers import GenerationConfig
 
-    def predict(self, texts: Sequence[str]) -> list[Prediction]:
-        return [self._named(self._scores(text)) for text in texts]
+        self._encoder, self._decoder = _Graph(folder, ENCODER), _Graph(folder, DECODER)
+        self.config, settings = self._encoder.config, GenerationConfig.from_pretrained(folder)
+        first = settings.decoder_start_token_id
+        self._first = self.config.decoder_start_token_id if first is None else first
+        ends = settings.eos_token_id
+        self._stops = {*ends} if isinstance(ends, list) else {ends}
 
-    def _scores(self, text: str) -> Any:
-        ids = np.array([self.tokenizer(text, verbose=False)["input_ids"]], dtype=np.int64)
-        feed = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
-        names = {i.name for i in self._session.get_inputs()}
-        outputs = [o.name for o in self._session.get_outputs()]
-        found = self._session.run(outputs, {k: v for k, v in feed.items() if k in names})
-        return found[outputs.index("logits")][0]
+    def eval(self) -> _TwoGraphs:
+        return self
 
-    def _named(self, scores_C: Any) -> Prediction:
-        shares = np.exp(log_softmax(scores_C / self._temperature)).tolist()
-        best = max(range(len(shares)), key=shares.__getitem__)
-        return Prediction(self.labels[best], shares[best], dict(zip(self.labels, shares, strict=True)))
+    def generate(self, input_ids: Any, attention_mask: Any, max_new_tokens: int, **greedy: Any) -> Any:
+        """The likeliest token each time, (B, 1 + T) with the start token; a row that has ended repeats its end."""
+        import torch
+
+        read = self._encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        written = torch.full((len(input_ids), 1), self._first)
+        ended = torch.zeros(len(input_ids), dtype=torch.bool)
+        while written.shape[1] <= max_new_tokens and not ended.all():
+            told = self._decoder(
+                input_ids=written, encoder_hidden_states=read, encoder_attention_mask=attention_mask
+            ).logits[:, -1]
+            chosen = torch.where(ended, written[:, -1], told.argmax(-1))
+            ended |= torch.tensor([int(token) in self._stops for token in chosen])
+            written = torch.cat([written, chosen[:, None]], 1)
+        return written
 
 
-def _temperature(folder: Path) -> float:
-    from tinyforge.models.calibrate import Calibration
+def open_predictor(folder: Path) -> Predictor:
+    """Classes, spans, stored responses or text, as the source gives them; the graphs compute."""
+    from tinyforge.models.predict import kind_of, predictor
 
-    calibration = Calibration.load(folder)
-    return calibration.temperature if calibration else 1.0
+    kind, tokenizer = kind_of(folder), load_tokenizer(folder)
+    return predictor(kind, _TwoGraphs(folder) if kind == "seq2seq" else _Graph(folder), tokenizer, folder)

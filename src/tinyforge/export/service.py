@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -14,20 +15,26 @@ from tinyforge.errors import InputError
 from tinyforge.export.safetensors import open_folder, write_folder
 from tinyforge.export.source import Source
 from tinyforge.export.target import Target
+from tinyforge.export.wheel import write_wheel
 from tinyforge.run import read_json, write_json, write_text
 
 if TYPE_CHECKING:
     from tinyforge.export.runners import Runner
     from tinyforge.models.predict import Predictor
 
+WHERE = ("--find-links wheels", "--extra-index-url https://download.pytorch.org/whl/cpu")
 RUN_FILES = ("run.json", "base.json", "answering.json", "train.json", "report.json")
 
-DOCKERFILE = """\
-FROM python:3.11-slim
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+"""The interpreter that the exact versions were chosen for."""
+
+DOCKERFILE = f"""\
+FROM python:{PYTHON}-slim
 RUN useradd --create-home --uid 10001 forge
 WORKDIR /service
 COPY requirements.txt ./
-RUN pip install --no-cache-dir --extra-index-url https://download.pytorch.org/whl/cpu -r requirements.txt
+COPY wheels ./wheels
+RUN pip install --no-cache-dir -r requirements.txt
 COPY --chown=forge run ./run
 USER forge
 ENV HF_HUB_OFFLINE=1 HF_HUB_DISABLE_TELEMETRY=1 DO_NOT_TRACK=1
@@ -68,11 +75,13 @@ Then, on this machine:
 
 Without Docker, the same steps:
 
-    python3.11 -m venv .venv && .venv/bin/pip install -r requirements.txt
+    python{python} -m venv .venv && .venv/bin/pip install -r requirements.txt
     .venv/bin/tinyforge serve run
 
-`requirements.txt` names the exact versions that this model was measured with; `certificate.json` says how it was
-compared with the run it came from; `run/` is the run itself: its model, its index and its report.
+`requirements.txt` names the exact versions that this model was measured with, and `wheels/` holds TinyForge itself;
+the rest comes from the index that pip is set up with, torch from its own index of builds for CPUs.
+`certificate.json` says how it was compared with the run it came from; `run/` is the run itself: its model, its index
+and its report.
 """
 
 
@@ -96,9 +105,11 @@ def write(source: Source, folder: Path, kind: str) -> dict[str, Any]:
         shutil.copytree(source.run.path("index"), run / "index")
     for name, text in (("Dockerfile", DOCKERFILE), ("compose.yaml", COMPOSE), (".dockerignore", ".venv\n")):
         write_text(folder / name, text)
-    write_text(folder / "README.md", README.format(title=source.title, version=__version__))
+    write_text(folder / "README.md", README.format(title=source.title, version=__version__, python=PYTHON))
+    (folder / "wheels").mkdir()
+    write_wheel(folder / "wheels")
     locked = lock()
-    write_text(folder / "requirements.txt", "\n".join(locked) + "\n")
+    write_text(folder / "requirements.txt", "\n".join([*WHERE, *locked]) + "\n")
     return notes | {"packages": len(locked)}
 
 

@@ -1,9 +1,11 @@
 """Documents from files: one small file per format, and the walk that decides what is read.
 
-    read_sources   files and folders -> documents, and what was skipped and why
+    stream_sources, read_sources   files, folders, addresses -> documents, and what was skipped and why
+    kinds.py       what kind of source each is; parsed.py: files into documents
     pool.py, worker.py   the processes that files are parsed in, and their limits; parsing.py: what they do with a file
     archive.py, unpack.py, notion.py   archives and exports as sources
     web.py, fetch.py, address.py, robots.py, links.py   a page or a site as a source
+    endpoint.py, endpoint_page.py, secrets.py   a REST endpoint; repository.py: the documents of a Git repository
     builder.py     the text and its spans; the only place that computes offsets
     walk.py        which files, under which names
     sniff.py       which format a file has, by extension and content
@@ -13,6 +15,7 @@
     docx.py (docx_text.py), pptx.py (pptx_shapes.py), xlsx.py (xlsx_numbers.py), csv.py, json.py, epub.py, notebook.py,
     python.py, source.py,
     sql.py (a database's rows by a query)
+    chats/         chats from exports, which are refused here and read by `tinyforge data convert`
     summary.py     what was read from each source, counted
 
 Blocks are ordered by where they start and do not overlap, with one exception: a ``table_row`` covers its line of a
@@ -24,27 +27,28 @@ leaves out it counts by reason in ``metadata["dropped"]``.
 
 from __future__ import annotations
 
-import os
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from itertools import chain, groupby
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from tinyforge.errors import InputError, TinyForgeError
-from tinyforge.ingest.archive import is_archive, opened
-from tinyforge.ingest.pool import Call, Limits, Pool
-from tinyforge.ingest.sql import is_database, shown
+from tinyforge.errors import InputError
+from tinyforge.ingest.endpoint import fetch_endpoint
+from tinyforge.ingest.kinds import Kinds, kinds_of
+from tinyforge.ingest.parsed import parsed, parsed_databases
+from tinyforge.ingest.pool import Limits, Pool
+from tinyforge.ingest.repository import cloned, revision
 from tinyforge.ingest.walk import Found, Skipped, find_files
-from tinyforge.ingest.web import fetch_site, is_url
+from tinyforge.ingest.web import fetch_site
 from tinyforge.records import Document, content_id
 
 if TYPE_CHECKING:  # the workers import this package, and start faster without pydantic
     from tinyforge.config import IngestConfig
 
-__all__ = ["FORMATS", "Ingested", "Skipped", "fingerprint", "read_sources"]
+__all__ = ["FORMATS", "Ingested", "Skipped", "fingerprint", "read_sources", "stream_sources"]
 
 FORMATS: dict[str, str] = {
     ".md": "tinyforge.ingest.markdown:parse",
@@ -77,9 +81,6 @@ FORMATS: dict[str, str] = {
 }
 
 
-Parsed = tuple[Found, list[Document] | Skipped]
-
-
 @dataclass(frozen=True)
 class Ingested:
     """What was read, in the order of the walk, and what was not."""
@@ -93,38 +94,58 @@ def read_sources(
     config: IngestConfig,
     on_file: Callable[[str, str], None] | None = None,
     pages: Path | None = None,
-    allowed_addresses: Collection[str] = (),
 ) -> Ingested:
-    """Read files and folders (walked in sorted order, hidden entries left alone), then sites, then databases.
+    """Everything that ``stream_sources`` gives, at once."""
+    skipped: list[Skipped] = []
+    return Ingested(list(stream_sources(sources, config, skipped, on_file, pages)), skipped)
 
-    Each file is parsed in a child process with a time and a memory limit of its own; results come in the order of the
-    walk. ``on_file(name, outcome)`` is called after each file: the outcome is ``"read"`` or ``"skipped: <reason>"``.
-    ``pages`` is the folder in which fetched pages are kept, and found again without the network (by default they are
-    gone afterwards); ``allowed_addresses`` may be asked although they are not public.
-    Raises InputError, before anything is read, for a missing path, a folder without a supported file, and a site that
-    does not answer or must not be asked; and afterwards when not one file could be read. Every other trouble is one
-    file's own and is listed in ``skipped``.
+
+def stream_sources(
+    sources: Sequence[str | Path],
+    config: IngestConfig,
+    skipped: list[Skipped],
+    on_file: Callable[[str, str], None] | None = None,
+    pages: Path | None = None,
+) -> Iterator[Document]:
+    """Documents as they are read: files and folders (walked in sorted order, hidden entries left alone), then sites,
+    endpoints and repositories, then databases. What is not read goes into ``skipped`` meanwhile.
+
+    Each file is parsed in a child process with a time and a memory limit of its own; documents come in the order of the
+    walk, and no more of them are held than the processes are ahead. ``on_file(name, outcome)`` is called after each
+    file: the outcome is ``"read"`` or ``"skipped: <reason>"``. ``pages`` is the folder in which fetched pages are kept,
+    and found again without the network (by default they are gone afterwards).
+    Raises InputError, before the first document, for a missing path, a folder without a supported file, and an address
+    that does not answer or must not be asked; and at the end when not one file could be read. Every other trouble is
+    one file's own and is listed in ``skipped``.
     """
-    sites, databases, paths = _parted(sources)
-    files, skipped = find_files(paths, FORMATS) if paths or not (sites or databases) else ([], [])
-    documents: list[Document] = []
+    kinds = kinds_of(sources)
+    files, passed = _files(kinds)
+    skipped += passed
     seen: dict[str, str] = {}
     report = on_file or (lambda name, outcome: None)
-    with Pool(Limits(config.timeout_seconds, config.memory_mb)) as pool, _folder(pages) as folder:
-        for site in sites:
-            fetched, left = fetch_site(site, config, folder, pool, FORMATS, allowed_addresses)
-            files += fetched
+    with Pool(Limits(config.timeout_seconds, config.memory_mb)) as pool, _folder(pages) as folder, ExitStack() as stack:
+        fetched = [fetch_site(site, config, folder, pool, FORMATS) for site in kinds.sites]
+        fetched += [fetch_endpoint(endpoint, config, folder, pool) for endpoint in kinds.endpoints]
+        fetched += [stack.enter_context(cloned(source, config, FORMATS)) for source in kinds.repositories]
+        for found, left in fetched:
+            files += found
             skipped += left
         for skip in skipped:
             report(skip.path, f"skipped: {skip.reason}")
-        for file, found in chain(_parsed(files, config, pool), _parsed_databases(databases, config, pool)):
-            kept = found if isinstance(found, Skipped) else _keep_new(file.at, found, documents, seen)
+        outcomes = chain(parsed(files, config, pool, FORMATS), parsed_databases(kinds.databases, config, pool))
+        for file, result in outcomes:
+            kept = result if isinstance(result, Skipped) else None
+            if not isinstance(result, Skipped):
+                new = [document for document in result if _is_new(document, seen)]
+                yield from new
+                kept = None if new else _same_text(file, result, seen)
+                del new
+            del result  # before the next one is there
             if kept is not None:
                 skipped.append(kept)
             report(file.name, "read" if kept is None else f"skipped: {kept.reason}")
-    if not documents:
+    if not seen:
         raise _nothing_read(skipped)
-    return Ingested(documents, skipped)
 
 
 def fingerprint(sources: Sequence[str | Path], config: IngestConfig) -> list[list[str]]:
@@ -133,15 +154,20 @@ def fingerprint(sources: Sequence[str | Path], config: IngestConfig) -> list[lis
     A database is read for it, as it has no file whose change would show. Raises InputError for a missing path, a
     folder without a supported file, and a database or a query that does not work.
     """
-    sites, databases, paths = _parted(sources)
-    files = find_files(paths, FORMATS)[0] if paths or not (sites or databases) else []
-    found = [[file.name, _hash(file.path)] for file in files] + [[site, "as first fetched"] for site in sites]
+    kinds = kinds_of(sources)
+    found = [[file.name, _hash(file.path)] for file in _files(kinds)[0]]
+    found += [[address, "as first fetched"] for address in (*kinds.sites, *kinds.endpoints)]
+    found += [[source, revision(source, config)] for source in kinds.repositories]
     with Pool(Limits(config.timeout_seconds, config.memory_mb)) as pool:
-        for database, read in _parsed_databases(databases, config, pool):
+        for database, read in parsed_databases(kinds.databases, config, pool):
             if isinstance(read, Skipped):
                 raise InputError(f"{read.path}: {read.reason}", read.fix)
             found.append([database.name, content_id(*(document.id for document in read))])
     return found
+
+
+def _files(kinds: Kinds) -> tuple[list[Found], list[Skipped]]:
+    return find_files(kinds.paths, FORMATS) if kinds.paths or kinds.only_paths else ([], [])
 
 
 def _hash(path: Path) -> str:
@@ -151,14 +177,6 @@ def _hash(path: Path) -> str:
         return hash_file(path)
     except OSError as error:  # reading reports it; here it only has to differ from a readable file
         return f"unreadable: {error.errno}"
-
-
-def _parted(sources: Sequence[str | Path]) -> tuple[list[str], list[str], list[str]]:
-    """The sites and the databases among the sources, and the rest."""
-    given = [str(source) for source in sources]
-    sites = [source for source in given if is_url(source)]
-    databases = [source for source in given if is_database(source)]
-    return sites, databases, [source for source in given if source not in {*sites, *databases}]
 
 
 @contextmanager
@@ -171,78 +189,14 @@ def _folder(pages: Path | None) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _parsed(files: Sequence[Found], config: IngestConfig, pool: Pool) -> Iterator[Parsed]:
-    """Each file with what it holds, in order. Archives are opened one at a time, files beside them side by side."""
-    for is_one, group in groupby(files, key=lambda file: is_archive(file.path)):
-        if not is_one:
-            yield from _parsed_files(list(group), config, pool)
-            continue
-        for archive in group:
-            with opened(archive, config, pool, FORMATS) as inside:
-                yield from ((Found(archive.path, archive.root, skip.path, skip.path), skip) for skip in inside.skipped)
-                yield from _parsed_files(inside.files, config, pool)
+def _is_new(document: Document, seen: dict[str, str]) -> bool:
+    """Whether no other source had this text before; two documents of one source may be equal."""
+    return seen.setdefault(content_id(document.text), document.source) == document.source
 
 
-def _parsed_files(files: Sequence[Found], config: IngestConfig, pool: Pool) -> Iterator[Parsed]:
-    problems = [_unfit(file, config) for file in files]
-    calls = (_call(file) for file, problem in zip(files, problems, strict=True) if problem is None)
-    outcomes = pool.map(calls)
-    for file, problem in zip(files, problems, strict=True):
-        if problem is not None:
-            yield file, problem
-            continue
-        yield file, _result(file, next(outcomes))
-
-
-def _result(file: Found, outcome: Any) -> list[Document] | Skipped:
-    if isinstance(outcome, TinyForgeError):
-        return Skipped(file.at, outcome.message.removeprefix(f"{file.at}: "), outcome.fix)
-    if not outcome:
-        return Skipped(file.at, "holds no text.", "Write something into it, or take it away.")
-    return [Document.from_json(data) for data in outcome]
-
-
-def _parsed_databases(urls: Sequence[str], config: IngestConfig, pool: Pool) -> Iterator[Parsed]:
-    calls = (Call("tinyforge.ingest.sql:read_json", {"url": url, "query": config.query}) for url in urls)
-    for url, outcome in zip(urls, pool.map(calls), strict=True):
-        database = Found(Path(shown(url)), Path(), shown(url), shown(url))
-        yield database, _result(database, outcome)
-
-
-def _call(file: Found) -> Call:
-    arguments = {"path": str(file.path.absolute()), "name": file.name, "parsers": FORMATS}
-    arguments |= {"at": file.at, "about": dict(file.about)}
-    return Call("tinyforge.ingest.parsing:parse_file", arguments)
-
-
-def _keep_new(path: str, found: list[Document], documents: list[Document], seen: dict[str, str]) -> Skipped | None:
-    first_known = ""
-    kept = False
-    for document in found:
-        known = seen.setdefault(content_id(document.text), document.source)
-        if known == document.source:
-            documents.append(document)
-            kept = True
-        else:
-            first_known = first_known or known
-    return None if kept else Skipped(path, f"same text as {first_known}.", "Nothing to do: the text is kept once.")
-
-
-def _unfit(file: Found, config: IngestConfig) -> Skipped | None:
-    """Why a file is not even opened: nothing in it, or too much."""
-    try:
-        size = file.path.stat().st_size
-    except OSError as error:
-        return Skipped(file.at, f"cannot be looked at ({error.strerror}).", "Check the permissions of its folder.")
-    if not os.access(file.path, os.R_OK, effective_ids=os.access in os.supports_effective_ids):
-        return Skipped(file.at, "cannot be opened (permission denied).", f'Allow reading it: chmod u+r "{file.at}"')
-    if size == 0:
-        return Skipped(file.at, "empty file (0 bytes).", "Put text into it, or take it away.")
-    megabytes = size / 1e6
-    if megabytes <= config.max_file_mb:
-        return None
-    fix = f"Split the file, or say --set ingest.max_file_mb={int(megabytes) + 1}"
-    return Skipped(file.at, f"{megabytes:.1f} MB is more than ingest.max_file_mb = {config.max_file_mb:g}.", fix)
+def _same_text(file: Found, found: Sequence[Document], seen: dict[str, str]) -> Skipped:
+    known = seen[content_id(found[0].text)]
+    return Skipped(file.at, f"same text as {known}.", "Nothing to do: the text is kept once.")
 
 
 def _nothing_read(skipped: list[Skipped]) -> InputError:

@@ -44,8 +44,8 @@ def _is_public(address: _Address) -> bool:
 def checked_address(host: str, port: int, allowed: Collection[str] = ()) -> str:
     """The address to connect to for a host: the first that its name stands for.
 
-    Raises InputError when the name is unknown, and when any of its addresses is neither public nor in ``allowed``:
-    a name with one address outside and one inside is how a name server would get around this.
+    Raises InputError when the name is unknown, and when any of its addresses is not public, unless it or the host is in
+    ``allowed``: a name with one address outside and one inside is how a name server would get around this.
     """
     try:
         answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -53,9 +53,9 @@ def checked_address(host: str, port: int, allowed: Collection[str] = ()) -> str:
         raise InputError(f"{host}: no such host ({error}).", "Check the address, and the network.") from error
     found = list(dict.fromkeys(str(answer[4][0]) for answer in answers))
     for address in found:
-        if address not in allowed and not is_public(address):
+        if address not in allowed and host not in allowed and not is_public(address):
             raise InputError(
                 f"{host}: its address {address} is not a public one, so it is not asked.",
-                "Save the pages as files and give their folder.",
+                f"If you mean this host: --set 'ingest.private_hosts=[{host}]'",
             )
     return found[0]

@@ -13,7 +13,7 @@ from tinyforge.errors import TinyForgeError
 from tinyforge.ingest import notion
 from tinyforge.ingest.pool import Pool
 from tinyforge.ingest.unpack import ARCHIVES, suffix_of
-from tinyforge.ingest.walk import Found, Skipped, known_suffixes
+from tinyforge.ingest.walk import Found, Skipped, chats_among, known_suffixes
 
 if TYPE_CHECKING:
     from tinyforge.config import IngestConfig
@@ -55,6 +55,9 @@ def opened(archive: Found, config: IngestConfig, pool: Pool, formats: Mapping[st
 def _inside(archive: Found, folder: Path, listing: dict[str, Any]) -> Inside:
     skipped = [Skipped(f"{archive.at}/{name}", reason, fix) for name, reason, fix in listing["skipped"]]
     members: dict[str, str] = dict(listing["members"])
+    chats, told = chats_among(members, archive.at)
+    skipped += told
+    members = {name: file for name, file in members.items() if not name.startswith(chats)}
     for name in notion.replaced_views(list(members)):
         del members[name]
         skipped.append(

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import ssl
 import time
-from collections.abc import Collection
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import SplitResult, urljoin, urlsplit, urlunsplit
@@ -21,6 +22,7 @@ from tinyforge import __version__
 from tinyforge.errors import InputError
 from tinyforge.ingest.address import checked_address
 from tinyforge.ingest.robots import AGENT
+from tinyforge.ingest.secrets import Secrets
 from tinyforge.run import write_atomic, write_json
 
 _REDIRECTS = 5
@@ -29,6 +31,8 @@ _SECONDS_IN_ALL = 120.0
 _WAITS = 2  # times that a busy server is asked again
 _LONGEST_WAIT = 30.0
 _PORTS = {"http": 80, "https": 443}
+_LONGEST_HEADER = 4000
+_LINK = re.compile(r"<([^<>]*)>((?:\s*;\s*[^\s;,=]+\s*(?:=\s*(?:\"[^\"]*\"|[^\s;,\"]*))?)*)")
 _OFFICE = "application/vnd.openxmlformats-officedocument"
 TYPES = {
     "text/html": ".html",
@@ -48,7 +52,10 @@ TYPES = {
 
 @dataclass(frozen=True)
 class Page:
-    """What an address answered: ``url`` after redirects, and the file that holds the body ("" where it is refused)."""
+    """What an address answered: ``url`` after redirects, and the file that holds the body ("" where it is refused).
+
+    ``next`` is the address of the next page, where the answer's header names one (RFC 8288).
+    """
 
     url: str
     status: int
@@ -56,6 +63,7 @@ class Page:
     file: str
     problem: str = ""
     fix: str = ""
+    next: str = ""
 
 
 def split_url(url: str) -> SplitResult:
@@ -81,42 +89,61 @@ def split_url(url: str) -> SplitResult:
 class Fetcher:
     """Fetches into ``folder``; what is there already is not asked for again.
 
-    ``allowed`` are addresses that may be asked although they are not public; ``pause`` the seconds between requests.
+    ``allowed`` are hosts and addresses that may be asked although they are not public, ``pause`` the seconds between
+    requests, ``headers`` what is sent besides; what ``secrets`` holds is kept out of files and messages.
     """
 
-    def __init__(self, folder: Path, largest_mb: float, pause: float, allowed: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        largest_mb: float,
+        pause: float,
+        allowed: Collection[str] = (),
+        headers: Mapping[str, str] | None = None,
+        secrets: Secrets | None = None,
+    ) -> None:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # what is fetched may be private
         self.folder = folder
         self.largest = int(largest_mb * 1e6)
         self.pause = pause
         self.allowed = allowed
+        self.headers = dict(headers or {})
+        self.secrets = secrets or Secrets({})
         self._next = 0.0
         self._pools: dict[tuple[str, str, str], Any] = {}
 
-    def get(self, url: str, any_type: bool = False) -> Page:
-        """The page at an address; redirects are followed within its host.
+    def get(self, url: str, keep_as: str = "") -> Page:
+        """The page at an address; redirects are followed within its host. ``keep_as`` is the extension to keep it
+        under whatever its type; by default the type decides, and one that is not read is refused.
 
         Raises InputError where it cannot be had now: then nothing is kept. What a server refuses for good (404), or
         what is of a kind or a size that is not read, comes back, and is kept, as a Page with a ``problem``.
         """
-        kept = self.folder / f"{hashlib.sha256(url.encode()).hexdigest()[:24]}.json"
+        shown = self.secrets.hide(url)
+        kept = self.folder / f"{hashlib.sha256(shown.encode()).hexdigest()[:24]}.page.json"
         if kept.is_file():
             return Page(**json.loads(kept.read_text(encoding="utf-8")))
-        page = self._followed(url, kept.stem, any_type)
-        write_json(kept, asdict(page))
+        try:
+            page = self._followed(url, kept.name.partition(".")[0], keep_as)
+        except InputError as error:
+            raise InputError(self.secrets.hide(error.message), self.secrets.hide(error.fix)) from None
+        page = replace(page, url=self.secrets.hide(page.url), next=self.secrets.hide(page.next))
+        if page.status not in {401, 403}:  # which another header may change
+            write_json(kept, asdict(page))
         return page
 
-    def _followed(self, url: str, stem: str, any_type: bool) -> Page:
+    def _followed(self, url: str, stem: str, keep_as: str) -> Page:
         first = parts = split_url(url)
         for _ in range(_REDIRECTS + 1):
             response = self._request(parts)
             try:
                 target = response.get_redirect_location()
                 if not target:
-                    return self._page(urlunsplit(parts), response, stem, any_type)
+                    return self._page(urlunsplit(parts), response, stem, keep_as)
             finally:
                 response.close()
             parts = split_url(urljoin(urlunsplit(parts), target))
-            if not _same_place(first, parts):
+            if not same_place(first, parts):
                 message = f"{url}: redirects to {urlunsplit(parts)}, another host."
                 raise InputError(message, "Give that address, if you mean it.")
         raise InputError(f"{url}: redirects more than {_REDIRECTS} times.", "Give the address where it ends.")
@@ -130,7 +157,7 @@ class Fetcher:
                 response = self._pool(parts).urlopen(
                     "GET",
                     urlunsplit(("", "", parts.path, parts.query, "")),
-                    headers={"Host": parts.netloc, "User-Agent": _agent(), "Accept-Encoding": "gzip"},
+                    headers={"User-Agent": _agent(), **self.headers, "Host": parts.netloc, "Accept-Encoding": "gzip"},
                     redirect=False,
                     retries=False,
                     preload_content=False,
@@ -169,14 +196,14 @@ class Fetcher:
                 self._pools[key] = urllib3.HTTPConnectionPool(target, port)
         return self._pools[key]
 
-    def _page(self, url: str, response: Any, stem: str, any_type: bool) -> Page:
+    def _page(self, url: str, response: Any, stem: str, keep_as: str) -> Page:
         kind, _, rest = response.headers.get("Content-Type", "").partition(";")
         kind = kind.strip().lower()
         if response.status >= 500 or response.status in {408, 425, 429}:
             raise InputError(f"{url}: the server answers {response.status}.", "Run it again later.")
         if response.status != 200:
             return Page(url, response.status, kind, "", f"the server answers {response.status}.", "Check the address.")
-        suffix = ".txt" if any_type else _suffix(kind, url)
+        suffix = keep_as or _suffix(kind, url)
         if not suffix:
             return Page(url, 200, kind, "", f"unsupported content type {kind or '(none)'}.", "Nothing to do.")
         body = self._body(url, response)
@@ -192,7 +219,7 @@ class Fetcher:
             handle.write(body)
 
         write_atomic(file, write)
-        return Page(url, 200, kind, file.name)
+        return Page(url, 200, kind, file.name, next=_next(url, response.headers.get("Link", "")))
 
     def _body(self, url: str, response: Any) -> bytes | None:
         """The unpacked body; None where it is larger than the limit. Raises InputError when it stalls."""
@@ -217,7 +244,16 @@ def _agent() -> str:
     return f"{AGENT}/{__version__} (+https://github.com/tinyforgeai/tinyforge)"
 
 
-def _same_place(first: SplitResult, other: SplitResult) -> bool:
+def _next(url: str, header: str) -> str:
+    """The address that a Link header calls the next page."""
+    for target, parameters in _LINK.findall(header[:_LONGEST_HEADER]):
+        relations = re.search(r"""\brel\s*=\s*(?:"([^"]*)"|([^\s;,"]+))""", parameters, re.IGNORECASE)
+        if relations and "next" in (relations[1] or relations[2]).lower().split():
+            return urljoin(url, str(target))
+    return ""
+
+
+def same_place(first: SplitResult, other: SplitResult) -> bool:
     """The same host and port, or the step from http to https on the usual ports."""
     if first.scheme == other.scheme:
         return first.netloc == other.netloc

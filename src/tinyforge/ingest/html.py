@@ -11,6 +11,7 @@ from bs4 import BeautifulSoup
 from bs4.element import CData, NavigableString, PageElement, Tag
 
 from tinyforge.ingest.builder import TextBuilder, clean, guess_header_rows
+from tinyforge.ingest.chats.signs import refuse_page
 from tinyforge.ingest.html_exports import ExportedPage, exported_page
 from tinyforge.ingest.reading import read_text
 from tinyforge.records import BlockKind, Document
@@ -261,8 +262,10 @@ def _title(soup: BeautifulSoup, root: Tag) -> str:
 
 def parse(path: Path, source: str) -> Iterator[Document]:
     """One Document; metadata: ``title``, ``dropped`` (how many elements of each sort were left out), and for a page
-    that Confluence or Google Docs exported ``export`` and ``breadcrumb``."""
-    soup = BeautifulSoup(read_text(path, declared=True), "lxml")
+    that Confluence or Google Docs exported ``export`` and ``breadcrumb``. Raises InputError for an exported chat."""
+    text = read_text(path, declared=True)
+    refuse_page(text, path)
+    soup = BeautifulSoup(text, "lxml")
     page = exported_page(soup, path) or ExportedPage(_content(soup), {})
     metadata: dict[str, object] = {"path": str(path), "format": "html", **page.about}
     if title := page.about.get("title") or _title(soup, page.root):

@@ -9,6 +9,7 @@ from typing import Any
 
 from tinyforge.errors import InputError
 from tinyforge.ingest.builder import TextBuilder
+from tinyforge.ingest.chats.signs import refuse_json
 from tinyforge.ingest.fields import add_record, add_value
 from tinyforge.ingest.reading import read_text, text_lines
 from tinyforge.ingest.rows import PART, title_of
@@ -25,7 +26,10 @@ def _fault(path: Path, error: ValueError) -> InputError:
 
 
 def parse(path: Path, source: str) -> Iterator[Document]:
-    """One Document; a file with an object on each line is read as JSON lines, whatever it is called."""
+    """One Document; a file with an object on each line is read as JSON lines, whatever it is called.
+
+    Raises InputError for what is not JSON, and for a chat or rows of conversations (see chats/signs.py).
+    """
     text = read_text(path)
     try:
         value = json.loads(text)
@@ -36,6 +40,7 @@ def parse(path: Path, source: str) -> Iterator[Document]:
         return
     except ValueError as error:  # a number of more than 4300 digits
         raise _fault(path, error) from error
+    refuse_json(value, path)
     out = TextBuilder()
     add_value(value, out)
     yield out.document(source, {"path": str(path), "format": "json", "title": title_of(source)})
@@ -45,7 +50,7 @@ def parse_lines(path: Path, source: str) -> Iterator[Document]:
     """Documents of about a million characters each; metadata: ``first_row`` (its line), ``dropped``.
 
     A line that is not JSON is left out, counted, and its place listed in ``bad_lines``. Raises InputError where no
-    line is JSON.
+    line is JSON, and for rows of conversations.
     """
     out = TextBuilder()
     bad: list[str] = []
@@ -63,6 +68,8 @@ def parse_lines(path: Path, source: str) -> Iterator[Document]:
             out, first, bad = TextBuilder(), 0, []
             parts += 1
         good += 1
+        if good == 1:
+            refuse_json(value, path)
         first = first or number
         _add_row(value, out)
     if not good and bad:

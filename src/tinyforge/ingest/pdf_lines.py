@@ -48,6 +48,23 @@ class Line:
     cells: tuple[Cell, ...]
 
 
+class _Boxes:
+    """Where the characters of a page stand, font bounds included: its callers ask for two at every gap of a line."""
+
+    def __init__(self, text_page: Any) -> None:
+        import pypdfium2.raw as pdfium
+
+        self._page = text_page.raw
+        self._box = pdfium.FPDFText_GetLooseCharBox
+        self._rect = pdfium.FS_RECTF()
+
+    def at(self, index: int) -> Any:
+        """Its ``left``, ``bottom``, ``right`` and ``top``, until the next one is asked for."""
+        if not self._box(self._page, index, self._rect):
+            raise ValueError(f"character {index} of the page has no place")
+        return self._rect
+
+
 def _font(text_page: Any, index: int) -> tuple[float, bool]:
     """Size on the page and whether the character is bold."""
     import pypdfium2.raw as pdfium
@@ -60,15 +77,15 @@ def _font(text_page: Any, index: int) -> tuple[float, bool]:
     return size, pdfium.FPDFText_GetFontWeight(text_page, index) >= _BOLD_WEIGHT or b"bold" in name.value.lower()
 
 
-def _cells(text_page: Any, text: str, at: int, ends: tuple[float, float], widest: float) -> tuple[Cell, ...]:
+def _cells(boxes: _Boxes, text: str, at: int, ends: tuple[float, float], widest: float) -> tuple[Cell, ...]:
     cells: list[Cell] = []
     begin, left = 0, ends[0]
     for gap in _INNER_SPACE.finditer(text):
-        before = text_page.get_charbox(at + gap.start() - 1, loose=True)
-        after = text_page.get_charbox(at + gap.end(), loose=True)
-        if after[0] - before[2] > widest:
-            cells.append(Cell(clean(text[begin : gap.start()]), left, before[2]))
-            begin, left = gap.end(), after[0]
+        before = boxes.at(at + gap.start() - 1).right
+        after = boxes.at(at + gap.end()).left
+        if after - before > widest:
+            cells.append(Cell(clean(text[begin : gap.start()]), left, before))
+            begin, left = gap.end(), after
     return (*cells, Cell(clean(text[begin:]), left, ends[1]))
 
 
@@ -77,6 +94,7 @@ def lines_of(text_page: Any, page: int) -> Iterator[Line]:
     import pypdfium2.raw as pdfium
 
     text: str = text_page.get_text_range()
+    boxes = _Boxes(text_page)
     for match in _LINE.finditer(text):
         raw = match[0].strip()
         shown = clean(raw.translate(_BULLET))
@@ -84,14 +102,15 @@ def lines_of(text_page: Any, page: int) -> Iterator[Line]:
             continue
         skipped = len(match[0]) - len(match[0].lstrip())
         at = pdfium.FPDFText_GetCharIndexFromTextIndex(text_page, match.start() + skipped)
-        first = text_page.get_charbox(at, loose=True)
-        last = text_page.get_charbox(at + len(raw) - 1, loose=True)
+        box = boxes.at(at)
+        left, top, bottom = box.left, box.top, box.bottom
+        box = boxes.at(at + len(raw) - 1)
+        right, top, bottom = box.right, max(top, box.top), min(bottom, box.bottom)
         size, bold = _font(text_page, at)
         bold = bold and _font(text_page, at + len(raw) - 1)[1]
         hyphen = text[match.end() : match.end() + 1] == _HYPHEN or (shown[-1] == "-" and shown[-2:-1].isalpha())
-        top, bottom = max(first[3], last[3]), min(first[1], last[1])
-        cells = _cells(text_page, raw, at, (first[0], last[2]), _WIDE_GAP * size)
-        yield Line(page, shown, first[0], last[2], top, bottom, size, bold, hyphen, cells)
+        cells = _cells(boxes, raw, at, (left, right), _WIDE_GAP * size)
+        yield Line(page, shown, left, right, top, bottom, size, bold, hyphen, cells)
 
 
 def _overlap(a: Line, b: Line) -> bool:

@@ -28,6 +28,7 @@ from tinyforge.ingest.worker import READY
 
 _MOST_WORKERS = 4
 _AHEAD = 8  # calls per worker that may be finished before the one that is next in order
+_AHEAD_BYTES = 4_000_000  # of their answers, beyond which no further call is made
 _SECONDS_TO_START = 120.0
 _WATCH_EVERY = 0.05
 _START = "import sys; sys.path[:] = sys.argv[2:]; from tinyforge.ingest.worker import serve; serve(int(sys.argv[1]))"
@@ -101,6 +102,10 @@ class _Worker:
         return self.process.wait()
 
 
+def _bytes(answers: dict[int, bytes | TinyForgeError]) -> int:
+    return sum(len(answer) for answer in answers.values() if isinstance(answer, bytes))
+
+
 class Pool:
     """Up to four child processes, as many as there are cores, started when needed and kept for the next call."""
 
@@ -130,11 +135,11 @@ class Pool:
         Calls are drawn as workers come free, not all at once. Raises TinyForgeError when no worker can be started.
         """
         source = enumerate(calls)
-        done: dict[int, Any] = {}
+        done: dict[int, bytes | TinyForgeError] = {}
         given = 0
         try:
             while True:
-                while len(self._busy) < self.size and len(done) < _AHEAD * self.size:
+                while len(self._busy) < self.size and len(done) < _AHEAD * self.size and _bytes(done) < _AHEAD_BYTES:
                     entry = next(source, None)
                     if entry is None:
                         break
@@ -143,7 +148,8 @@ class Pool:
                     return
                 done |= self._finished() if self._busy else {}
                 while given in done:
-                    yield done.pop(given)
+                    outcome = done.pop(given)
+                    yield json.loads(outcome) if isinstance(outcome, bytes) else outcome
                     given += 1
         finally:
             self._stop(self._busy)  # where the caller stops early: an answer that comes later must not be mistaken
@@ -162,49 +168,50 @@ class Pool:
         self._busy.append(worker)
         worker.send(number, call, self.limits)
 
-    def _finished(self) -> dict[int, Any]:
+    def _finished(self) -> dict[int, bytes | TinyForgeError]:
         """Wait a little, then the outcomes that are there by now."""
         pause = max(0.0, min(worker.deadline for worker in self._busy) - time.monotonic())
         wait([w.connection for w in self._busy], pause if self.limits.kernel else min(pause, _WATCH_EVERY))
-        found: dict[int, Any] = {}
+        found: dict[int, bytes | TinyForgeError] = {}
         for worker in list(self._busy):
             outcome = self._outcome(worker)
             if outcome is not None:
-                found[worker.number] = outcome[0]
+                found[worker.number] = outcome
         return found
 
-    def _outcome(self, worker: _Worker) -> tuple[Any] | None:
+    def _outcome(self, worker: _Worker) -> bytes | TinyForgeError | None:
+        """The answer as it came, or why there is none; None while the worker is busy."""
         if worker.connection.poll():
             return self._received(worker)
         if time.monotonic() >= worker.deadline:
             self._stop([worker])
             if not worker.ready:
                 raise TinyForgeError("The process that reads files does not start.", "Is the machine overloaded?")
-            return (self._too_slow(),)
+            return self._too_slow()
         if worker.ready and worker.largest and worker.resident() > worker.largest:
             self._stop([worker])
-            return (self._too_large(),)
+            return self._too_large()
         return None
 
-    def _received(self, worker: _Worker) -> tuple[Any] | None:
+    def _received(self, worker: _Worker) -> bytes | TinyForgeError | None:
         try:
             data = worker.connection.recv_bytes(int(self.limits.megabytes * 1e6))
         except (EOFError, ConnectionError):
-            return (self._died(worker),)
+            return self._died(worker)
         except OSError:  # longer than the limit
             self._stop([worker])
-            return (self._too_large(),)
+            return self._too_large()
         if data == READY:
             worker.ready = True
             worker.deadline = time.monotonic() + self.limits.seconds
             return None
-        answer = json.loads(data)
-        if answer.get("last"):
+        told, answer = json.loads(data[: data.index(b"\n")]), data[data.index(b"\n") :]
+        if told.get("last"):
             self._stop([worker])
         else:
             self._busy.remove(worker)
             self._idle.append(worker)
-        return (answer["value"] if "value" in answer else self._problem(answer),)
+        return self._problem(told) if "error" in told else answer
 
     def _died(self, worker: _Worker) -> TinyForgeError:
         said = "" if worker.ready else worker.said()

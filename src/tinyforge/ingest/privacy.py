@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -124,17 +124,15 @@ def redact_document(
 
 
 def redact_documents(
-    documents: Sequence[Document], mode: Redaction, pseudonyms: Pseudonyms
-) -> tuple[list[Document], Counter[str]]:
-    """Every document by ``mode``: ``auto`` replaces what is secret, ``on`` addresses and phone numbers as well."""
-    if mode == "off":
-        return list(documents), Counter()
-    kinds = SECRET_KINDS if mode == "auto" else KINDS
-    done = [redact_document(document, pseudonyms, kinds) for document in documents]
-    total: Counter[str] = Counter()
-    for _, counts in done:
-        total.update(counts)
-    return [document for document, _ in done], total
+    documents: Iterable[Document], mode: Redaction, pseudonyms: Pseudonyms, replaced: Counter[str]
+) -> Iterator[Document]:
+    """Every document as it comes by ``mode``: ``auto`` replaces what is secret, ``on`` addresses and phone numbers as
+    well, ``off`` nothing. ``replaced`` counts the stand-ins of each kind."""
+    kinds = {"auto": SECRET_KINDS, "on": KINDS, "off": ()}[mode]
+    for document in documents:
+        kept, counts = redact_document(document, pseudonyms, kinds) if kinds else (document, Counter[str]())
+        replaced.update(counts)
+        yield kept
 
 
 def in_words(counts: Counter[str]) -> str:

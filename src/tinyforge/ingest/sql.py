@@ -36,14 +36,25 @@ def _engine(url: str) -> Any:
             f"{shown(url)}: reading a database needs SQLAlchemy.", "Install it: pip install 'tinyforgeai[sql]'"
         ) from None
     try:
-        parsed = sqlalchemy.make_url(url)
+        parsed = sqlalchemy.make_url(re.sub(r"^postgres\b", "postgresql", url))
         if parsed.get_backend_name() == "sqlite":
             return sqlalchemy.create_engine(_read_only(parsed, url))
-        return sqlalchemy.create_engine(parsed)
+        return sqlalchemy.create_engine(_with_driver(parsed))
     except (ArgumentError, NoSuchModuleError) as error:
         raise InputError(f"{shown(url)}: not a database URL ({error}).", "For example: sqlite:///notes.db") from error
     except ImportError as error:
-        raise InputError(f"{shown(url)}: its driver is missing ({error}).", f"pip install {error.name}") from error
+        fix = "pip install 'tinyforgeai[postgresql]'" if _is_postgresql(url) else f"pip install {error.name}"
+        raise InputError(f"{shown(url)}: its driver is missing ({error}).", fix) from error
+
+
+def _is_postgresql(url: str) -> bool:
+    return url.startswith("postgres")
+
+
+def _with_driver(parsed: Any) -> Any:
+    """PostgreSQL without a driver in its URL is asked through pg8000, which is in pure Python and permissive."""
+    plain = parsed.drivername == "postgresql"
+    return parsed.set(drivername="postgresql+pg8000") if plain else parsed
 
 
 def _read_only(parsed: Any, url: str) -> Any:
@@ -83,10 +94,18 @@ def read(url: str, query: str) -> Iterator[Document]:
             yield from documents_of(_rows(result), names, shown(url), metadata)
             connection.rollback()
     except SQLAlchemyError as error:
-        told = " ".join(str(getattr(error, "orig", None) or error).split())[:200]
-        raise InputError(f"{shown(url)}: the database refused ({told}).", "Correct the query or the URL.") from error
+        raise InputError(
+            f"{shown(url)}: the database refused ({_told(error)}).", "Correct the query or the URL."
+        ) from error
     finally:
         engine.dispose()
+
+
+def _told(error: Exception) -> str:
+    """The database's own words; pg8000 gives them as one field of many."""
+    cause = getattr(error, "orig", None) or error
+    fields = cause.args[0] if cause.args else None
+    return " ".join(str(fields.get("M", fields) if isinstance(fields, dict) else cause).split())[:200]
 
 
 def _rows(result: Any) -> Iterator[Row]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
 
@@ -16,18 +15,29 @@ def tables_in(document: Document) -> int:
     return bool(rows) + sum(after.start > before.end + 1 for before, after in pairwise(rows))
 
 
-def summary_of(documents: Iterable[Document]) -> list[dict[str, Any]]:
-    """Per source file, in order: its name, format, counts of documents, characters, sections, tables, and of what the
-    parser left out, by reason."""
-    files: dict[str, dict[str, Any]] = {}
-    for document in documents:
+class Summary:
+    """Counts per source file, in order, of documents that come one after another."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, dict[str, Any]] = {}
+
+    def add(self, document: Document) -> None:
         path = str(document.metadata.get("path", document.source))
-        name = document.source if path not in files else files[path]["source"]
         empty = {"documents": 0, "characters": 0, "sections": 0, "tables": 0, "dropped": Counter()}
-        file = files.setdefault(path, {"source": name, "format": document.metadata.get("format", ""), **empty})
+        about = {"source": document.source, "format": document.metadata.get("format", "")}
+        file = self._files.setdefault(path, {**about, **empty})
         file["documents"] += 1
         file["characters"] += len(document.text)
         file["sections"] += len(document.sections())
         file["tables"] += tables_in(document)
         file["dropped"].update(document.metadata.get("dropped", {}))
-    return [{**file, "dropped": dict(sorted(file["dropped"].items()))} for file in files.values()]
+
+    @property
+    def files(self) -> list[dict[str, Any]]:
+        """For each file its name, its format, counts of documents, characters, sections and tables, and of what the
+        parser left out, by reason."""
+        return [{**file, "dropped": dict(sorted(file["dropped"].items()))} for file in self._files.values()]
+
+    def total(self, name: str) -> int:
+        """A count over all files."""
+        return sum(file[name] for file in self._files.values())

@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from tinyforge.ingest.builder import TextBuilder, clean
+from tinyforge.ingest.chats.signs import refuse_text
 from tinyforge.ingest.reading import read_text
 from tinyforge.records import Document
 
@@ -106,9 +107,11 @@ def add_prose(text: str, out: TextBuilder) -> None:
 
 
 def parse(path: Path, source: str) -> Iterator[Document]:
-    """One Document."""
+    """One Document. Raises InputError for a chat that WhatsApp exported."""
+    text = read_text(path)
+    refuse_text(text, path)
     out = TextBuilder()
-    chunks = list(_chunks(read_text(path)))
+    chunks = list(_chunks(text))
     numbered = [_alone_and_numbered(chunk) for chunk in chunks]
     for place, chunk in enumerate(chunks):
         neighbours = numbered[max(0, place - 1) : place] + numbered[place + 1 : place + 2]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tinyforge.errors import InputError
+from tinyforge.ingest.chats.signs import exports_among, refused
 from tinyforge.ingest.sniff import format_of
 from tinyforge.ingest.unpack import ARCHIVES, suffix_of
 
@@ -103,8 +104,20 @@ def _add_folder(folder: Path, suffixes: list[str], found: list[Found], skipped: 
             files.append(entry)
     if not files:
         raise _no_files(folder, passed, suffixes)
-    found += [Found(path, folder, path.relative_to(folder).as_posix()) for path in files]
-    skipped += passed
+    kept = [Found(path, folder, path.relative_to(folder).as_posix()) for path in files]
+    chats, told = chats_among([file.name for file in kept], str(folder))
+    found += [file for file in kept if not file.name.startswith(chats)]
+    skipped += [*passed, *told]
+
+
+def chats_among(names: Iterable[str], place: str) -> tuple[tuple[str, ...], list[Skipped]]:
+    """How the names of files begin that are a chat, exported as many files; ``place`` is what holds them all."""
+    exports = exports_among(names)
+    skipped = []
+    for prefix, program in exports.items():
+        error = refused(program)
+        skipped.append(Skipped(f"{place}/{prefix}".rstrip("/"), error.message, error.fix))
+    return tuple(exports), skipped
 
 
 def _walk(folder: Path, root: Path, passed: list[Skipped]) -> Iterator[Path]:

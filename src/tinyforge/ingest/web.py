@@ -48,14 +48,12 @@ def fetch_site(
     folder: Path,
     pool: Pool,
     formats: Mapping[str, str],
-    allowed: Collection[str] = (),
 ) -> tuple[list[Found], list[Skipped]]:
     """The pages at and, for an address ending in a slash, below ``url``, as files in ``folder``; and what is not read.
 
-    Pages that ``folder`` holds are not fetched again. ``allowed`` are addresses that may be asked though they are not
-    public. Raises InputError when the first page cannot be had.
+    Pages that ``folder`` holds are not fetched again. Raises InputError when the first page cannot be had.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    allowed = config.private_hosts
     fetcher = Fetcher(folder, config.max_file_mb, config.web_seconds, allowed)
     robots = _robots(url, fetcher, allowed)
     fetcher.pause = max(config.web_seconds, robots.delay)
@@ -91,7 +89,7 @@ def _robots(url: str, fetcher: Fetcher, allowed: Collection[str]) -> Robots:
     address = urlunsplit((place.scheme, place.netloc, "/robots.txt", "", ""))
     small = Fetcher(fetcher.folder, _ROBOTS_MB, 0.0, allowed)
     try:
-        page = small.get(address, any_type=True)
+        page = small.get(address, keep_as=".txt")
     except InputError as error:
         raise InputError(f"{address} cannot be had: {error.message}", error.fix) from error
     if page.problem:

@@ -41,14 +41,16 @@ def serve(descriptor: int) -> None:
         connection.send_bytes(READY)
         os.dup2(silence, 2)  # from here on, standard error could only be a library's chatter
         while True:
-            answer = _answer(json.loads(connection.recv_bytes()))
-            connection.send_bytes(json.dumps(answer).encode("ascii"))
-            if answer.get("last"):
+            told, value = _answer(json.loads(connection.recv_bytes()))
+            connection.send_bytes(f"{json.dumps(told)}\n{value}".encode("ascii"))
+            if told.get("last"):
                 return
 
 
-def _answer(call: dict[str, Any]) -> dict[str, Any]:
-    """``{"value": ...}`` or ``{"error": kind, ...}``; with ``"last"`` where the process has grown too much to go on."""
+def _answer(call: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """What to tell besides the value (``{"error": kind, ...}`` instead of one, ``"last"`` where the process has grown
+    too much to go on), and the value as JSON on one line.
+    """
     before = address_space()
     allowed = int(call["megabytes"] * 1e6)
     if before and call["kernel"]:
@@ -56,30 +58,29 @@ def _answer(call: dict[str, Any]) -> dict[str, Any]:
         resource.setrlimit(resource.RLIMIT_AS, (before + allowed, hard))
     signal.alarm(int(call["seconds"]) + _GRACE)
     try:
-        answer = _call(call["call"], call["arguments"])
+        told, value = _call(call["call"], call["arguments"])
     finally:
         signal.alarm(0)
     if address_space() - before > allowed / 2:
-        answer["last"] = True
-    return answer
+        told["last"] = True
+    return told, value
 
 
-def _call(target: str, arguments: dict[str, Any]) -> dict[str, Any]:
+def _call(target: str, arguments: dict[str, Any]) -> tuple[dict[str, Any], str]:
     module, _, name = target.partition(":")
     try:
         value = getattr(import_module(module), name)(**arguments)
-        json.dumps(value)  # here, so that a value that is too much counts as the file's own trouble
-        return {"value": value}
+        return {}, json.dumps(value)  # here, so that a value that is too much counts as the file's own trouble
     except TinyForgeError as error:
-        return _memory() if _is_memory(error) else {"error": "refused", "message": error.message, "fix": error.fix}
+        refused = {"error": "refused", "message": error.message, "fix": error.fix}
+        return _memory() if _is_memory(error) else refused, ""
     except MemoryError:
-        return _memory()
+        return _memory(), ""
     except RecursionError:
-        return {"error": "depth"}
+        return {"error": "depth"}, ""
     except Exception as error:
-        if _is_memory(error):
-            return _memory()
-        return {"error": "failed", "message": f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"}
+        failed = {"error": "failed", "message": f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"}
+        return _memory() if _is_memory(error) else failed, ""
 
 
 def _memory() -> dict[str, Any]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Iterator
+from pathlib import PurePosixPath
 from typing import Any
 
 from tinyforge.lessons.page import PageBlock, blocks, quiz
@@ -10,7 +13,7 @@ from tinyforge.records import content_id
 
 def notebook(markdown: str, name: str) -> dict[str, Any]:
     """The notebook (format 4.5) of a page; the same page gives the same notebook. Outputs are left empty."""
-    cells = [_cell(block, f"{name}:{number}") for number, block in enumerate(blocks(markdown, name))]
+    cells = [_cell(block, f"{name}:{number}") for number, block in enumerate(_with_folders(blocks(markdown, name)))]
     return {
         "cells": cells,
         "metadata": {
@@ -20,6 +23,15 @@ def notebook(markdown: str, name: str) -> dict[str, Any]:
         "nbformat": 4,
         "nbformat_minor": 5,
     }
+
+
+def _with_folders(page: list[PageBlock]) -> Iterator[PageBlock]:
+    """``%%writefile`` makes no folders, so a line before it does."""
+    for block in page:
+        folder = str(PurePosixPath(block.name).parent)
+        if block.kind == "file" and not block.skipped and folder != ".":
+            yield PageBlock("bash", f"mkdir -p {shlex.quote(folder)}\n", block.line, "bash")
+        yield block
 
 
 def _cell(block: PageBlock, name: str) -> dict[str, Any]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 OPENAI = "https://api.openai.com/v1"
 ATTEMPTS = 8
+FIRST_ATTEMPTS = 4  # of an endpoint that has never answered: its address may be wrong, or it does not run
 FIRST_WAIT, LONGEST_WAIT = 0.5, 60.0  # seconds before the second attempt, doubled before each further one
 _CONNECT_SECONDS = 20.0
 _BUSY = (429, 503, 529)
@@ -92,11 +93,16 @@ class Endpoint:
         self._pool = urllib3.PoolManager(maxsize=connections, retries=False)
 
     def __call__(self, messages: list[Message]) -> str:
+        return self.ask(messages, Options())
+
+    def ask(self, messages: Sequence[Message], options: Options) -> str:
+        """The answer, tried again where that may help. Raises as :meth:`complete` does."""
         for attempt in range(ATTEMPTS):
             try:
-                return self.complete(messages, Options()).text
+                return self.complete(messages, options).text
             except PassingError as failure:
-                if attempt == ATTEMPTS - 1:
+                known = failure.busy or self.usage["calls"] > 0
+                if attempt + 1 >= (ATTEMPTS if known else FIRST_ATTEMPTS):
                     raise
                 time.sleep(max(failure.seconds, patience(attempt)))
         raise AssertionError("unreachable")
@@ -239,7 +245,11 @@ class Local:
         return self._load()
 
     def __call__(self, messages: list[Message]) -> str:
-        return self.complete(messages, Options()).text
+        return self.ask(messages, Options())
+
+    def ask(self, messages: Sequence[Message], options: Options) -> str:
+        """The answer alone."""
+        return self.complete(messages, options).text
 
     def complete(self, messages: Sequence[Message], options: Options, key: str = "") -> Completion:
         with self._lock:

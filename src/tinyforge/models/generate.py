@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from tinyforge.adapters import virtual_tokens
-from tinyforge.dataset.prompts import fit
+from tinyforge.dataset.prompts import fit, fit_shots
 from tinyforge.dataset.render import prompt_ids, stop_ids
 from tinyforge.errors import InputError
 from tinyforge.models.pieces import Pieces
@@ -84,6 +84,11 @@ class Writer:
         """The most tokens that the model takes, prompt and answer together."""
         return int(getattr(self.model.config, "max_position_embeddings", 1 << 30)) - self._virtual
 
+    @property
+    def takes_plain_prompts(self) -> bool:
+        """Whether nothing stands before a prompt's own tokens."""
+        return not self._virtual
+
     def prompt_length(self, messages: Sequence[Message]) -> int:
         return len(prompt_ids(messages, self.tokenizer))
 
@@ -101,6 +106,14 @@ class Writer:
                 "Ask a shorter question.",
             )
         return messages
+
+    def few_shot(self, question: str, shots: Sequence[tuple[str, str]]) -> tuple[list[Message], int]:
+        """The question after as many of the shots as leave room for an answer, and how many they are.
+
+        Raises InputError when the question alone is too long for the model.
+        """
+        messages, kept = fit_shots(question, shots, self.prompt_length, self.context - self.max_new_tokens)
+        return (messages, kept) if kept else (self.prompt(question, []), 0)
 
     def stream(self, messages: Sequence[Message], sampling: Sampling = GREEDY) -> Iterator[str]:
         """The answer in pieces, as they are written; a piece never ends inside a character."""

@@ -39,6 +39,12 @@ class Pieces:
         self._grow(final=False)
         return self._release(final=False)
 
+    def push_text(self, text: str, tokens: int = 1) -> str:
+        """The same for whole characters that so many tokens were already made into. Not to be mixed with `push`."""
+        self._starts += [len(self._whole)] * tokens
+        self._whole += text
+        return self._release(final=False)
+
     def close(self) -> str:
         """What was held back, now known to be all."""
         if self.stopped:

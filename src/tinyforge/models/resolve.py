@@ -33,6 +33,11 @@ def hash_weights(folder: Path) -> str:
     return hash_json([[p.name, hash_file(p)] for p in files])
 
 
+def weights_of(folder: Path, adapter: Path | None = None) -> dict[str, str]:
+    """What tells one trained model from another: the hash of its weights, and of the adapter on them ("" for none)."""
+    return {"base": hash_weights(folder), "adapter": hash_weights(adapter) if adapter is not None else ""}
+
+
 def resolve(name: str) -> Base:
     """Find the base ``name``. Raises InputError, naming what is known, when there is none or it cannot be fetched."""
     if name in EMBEDDED:

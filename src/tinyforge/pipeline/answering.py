@@ -39,12 +39,14 @@ class Respond(Protocol):
 @dataclass(frozen=True)
 class Contender:
     """Something that answers. ``key`` stands for all that its answers depend on besides the question; ``load`` is
-    called when the first answer is wanted that is not kept yet. ``reads`` names the run whose passages it is given."""
+    called when the first answer is wanted that is not kept yet. ``reads`` names the run whose passages it is given.
+    Answers are kept after every ``block`` questions."""
 
     name: str
     key: str
     load: Callable[[], Respond]
     reads: str = ""
+    block: int = BLOCK
 
 
 class Store:
@@ -66,7 +68,7 @@ class Store:
         """Write the answers behind the others, all at once."""
         lines = []
         for key, answer in answers.items():
-            fields = ("text", "nll", "tokens", "declined", "seconds", "written", "swapped", "error")
+            fields = ("text", "nll", "tokens", "declined", "seconds", "written", "swapped", "error", "as_written")
             row = {**{name: getattr(answer, name) for name in fields}, "probabilities": dict(answer.probabilities)}
             self._rows[key] = row
             lines.append(json.dumps({"key": key, **row}, ensure_ascii=False) + "\n")
@@ -96,8 +98,8 @@ def ask(contender: Contender, examples: Sequence[Example], hits: Hits, asking: A
     answers: list[Answer] = []
     respond: Respond | None = None
     began, fresh, reused = time.monotonic(), 0, 0
-    for start in range(0, len(examples), BLOCK):
-        block, found = examples[start : start + BLOCK], given[start : start + BLOCK]
+    for start in range(0, len(examples), contender.block):
+        block, found = examples[start : start + contender.block], given[start : start + contender.block]
         keys = [_key(example, asking.swap and bool(contender.reads)) for example in block]
         missing = [i for i, key in enumerate(keys) if store.find(key, ()) is None]
         if missing:
@@ -125,7 +127,8 @@ def _swapped(respond: Respond, rows: Sequence[Example], passages: Hits, answers:
     if len(rows) < 2:
         return answers
     others = respond(rows, [*passages[1:], passages[0]])
-    return [replace(answer, swapped=other.text) for answer, other in zip(answers, others, strict=True)]
+    said = [other.text if other.as_written is None else other.as_written for other in others]
+    return [replace(answer, swapped=text) for answer, text in zip(answers, said, strict=True)]
 
 
 # --- what answers ----------------------------------------------------------------------------------------------------
@@ -233,19 +236,29 @@ def _timed(answer: Answer, seconds: float) -> Answer:
 
 
 def by_completion(complete: Callable[[list[Message]], str], at_once: int = 4) -> Respond:
-    """Any callable from messages to an answer, such as an endpoint, asked a few at a time."""
+    """Any callable from messages to an answer, such as an endpoint, asked a few at a time.
 
-    def one(example: Example) -> Answer:
+    A question that it refuses is marked; where it refuses all of them, the first refusal is raised.
+    """
+
+    def one(example: Example) -> Answer | InputError:
         began = time.perf_counter()
         asked = list(example.messages if example.label else example.messages[:-1])
-        text = complete(asked).strip()
+        try:
+            text = complete(asked).strip()
+        except InputError as error:
+            return error
         return Answer(text, declined=declines(text), seconds=time.perf_counter() - began)
 
     def respond(examples: Sequence[Example], hits: Hits) -> list[Answer]:
         from concurrent.futures import ThreadPoolExecutor
 
         with ThreadPoolExecutor(at_once) as pool:
-            return list(pool.map(one, examples))
+            found = list(pool.map(one, examples))
+        refused = [answer for answer in found if isinstance(answer, InputError)]
+        if refused and len(refused) == len(found):
+            raise refused[0]
+        return [Answer("", error=str(a)) if isinstance(a, InputError) else a for a in found]
 
     return respond
 

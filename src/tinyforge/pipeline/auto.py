@@ -67,14 +67,16 @@ def pick(
 ) -> Picked:
     """What fits and runs fastest here; options that the person set are kept.
 
-    Raises InputError when nothing fits, and for what is not planned: several processes, or a GPU.
+    Raises InputError when nothing fits, and where it cannot try: in several processes, or on a GPU.
     """
     from tinyforge.train.device import device_of
 
     refused: list[str] = []
     for prepared in _methods(job, base, sides, config, objective):
         if job.world.size > 1 or device_of(prepared.model).type != "cpu":
-            raise InputError("--auto plans for one process on a CPU.", "Leave it out, or --set train.device=cpu.")
+            raise InputError(
+                "--auto tries settings in one process on a CPU.", "Leave it out, or --set train.device=cpu."
+            )
         tried = _fastest(job.run.path("auto"), prepared, config.seed)
         if tried is not None:
             changes, why = tried

@@ -20,7 +20,7 @@ from tinyforge.run import Run, read_json, write_json
 
 if TYPE_CHECKING:
     from tinyforge.models.resolve import Base
-    from tinyforge.train.loop import Status
+    from tinyforge.train.status import Status
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,13 @@ def build(sources: Sequence[str | Path], out: str | Path, config: Config, watch:
     ``command`` is what the person typed, for the report. Raises InputError for sources, base or folder that cannot be
     used; whatever stage was finished before stays and is not repeated.
     """
+    from tinyforge.evaluate.metrics import expanded, find_metrics
     from tinyforge.ingest import fingerprint
     from tinyforge.models.resolve import resolve
     from tinyforge.train.distributed import join
 
-    inputs = fingerprint(sources, config.ingest)  # refuses before anything is written
+    inputs = fingerprint(sources, config.ingest)  # these refuse before anything is written
+    find_metrics(expanded(config.evaluate.metrics))
     world = join(config.train)
     base = resolve(config.base)
     run = Run.create(out, "build", continues=("ingest", "synthesize"))

@@ -1,4 +1,4 @@
-"""From a name to what answers under it: a run's variants, a base, a model folder, an adapter, or an endpoint."""
+"""From a name to what answers under it: a run's variants, a base, an adapter, an export, or an endpoint."""
 
 from __future__ import annotations
 
@@ -23,8 +23,10 @@ from tinyforge.pipeline.answering import (
     by_writer,
     plain_prompts,
 )
+from tinyforge.pipeline.exported import BLOCK, Running, find_export, load_export
+from tinyforge.pipeline.reading import by_reading
 from tinyforge.records import Example, Hit, Message
-from tinyforge.run import Run, hash_folder, hash_json, read_json, read_jsonl
+from tinyforge.run import Run, hash_file, hash_folder, hash_json, read_json, read_jsonl
 
 if TYPE_CHECKING:
     from tinyforge.models.generate import Writer
@@ -34,22 +36,38 @@ GENERATIVE = ("sft", "dpo", "distill", "pretrain")
 BUILD_VARIANTS = ("base", "few-shot", "base+retrieval", "tuned", "tuned+retrieval", "quote")
 TRAIN_VARIANTS = ("base", "few-shot", "tuned")
 CLASSIFY_VARIANTS = ("majority", "tuned")
+ENDPOINT_BLOCK = 8  # questions: what an endpoint was paid for is kept soon
 
 
 class Models:
-    """The one model that is held: asking for another lets go of it, so that memory is that of the largest."""
+    """The one model that is held: asking for another lets go of it, so that memory is that of the largest.
+
+    Use in a ``with`` block, which lets go of the last one.
+    """
 
     def __init__(self) -> None:
-        self._key, self._model = "", None
+        self._key = ""
+        self._model: Any = None
 
     def get(self, key: str, load: Callable[[], Any]) -> Any:
-        from tinyforge.models.machine import release_memory
-
         if key != self._key:
-            self._model = None
-            release_memory()
+            self.release()
             self._key, self._model = key, load()
         return self._model
+
+    def release(self) -> None:
+        from tinyforge.models.machine import release_memory
+
+        if isinstance(self._model, Running):
+            self._model.close()
+        self._key, self._model = "", None
+        release_memory()
+
+    def __enter__(self) -> Models:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
 
 
 @dataclass
@@ -62,6 +80,7 @@ class Opened:
     models: Models
     objective: str
     _train: list[Example] | None = field(default=None, repr=False)
+    _index: Index | None = field(default=None, repr=False)
 
     @classmethod
     def open(cls, folder: str | Path, evaluate: Config, models: Models) -> Opened:
@@ -102,9 +121,13 @@ class Opened:
         return {name: rows for name, rows in sets.items() if rows}
 
     def index(self) -> Index:
-        from tinyforge.retrieve.index import Index
+        """Opened once; it remembers the sentences that it has embedded, which many questions share."""
+        if self._index is None:
+            from tinyforge.retrieve.index import Index
 
-        return Index.open(self.run.path("index"))
+            self._index = Index.open(self.run.path("index"))
+            self._index.embedder.remember()
+        return self._index
 
     def contender(self, variant: str, name: str = "") -> Contender:
         """Raises InputError when this run has no such variant."""
@@ -113,7 +136,7 @@ class Opened:
         reads = variant == "quote" or variant.endswith("+retrieval")
         made_of = [__version__, variant, self._identity(variant), self.config.evaluate.max_new_tokens]
         if reads:
-            made_of += [read_json(self.run.path("index", "meta.json")), self.config.retrieve.passages]
+            made_of += [read_json(self.run.path("index", "meta.json")), self.config.retrieve.passages, self._sentences]
         return Contender(
             name or variant, _key(variant, made_of), partial(self._load, variant), self.name if reads else ""
         )
@@ -142,7 +165,15 @@ class Opened:
         writer: Writer = self.models.get(
             f"{self.run.folder}:{which}", lambda: load_writer(self.run, which, self.config)
         )
-        return by_writer(writer, self._few_shot(writer) if variant == "few-shot" else plain_prompts(writer))
+        respond = by_writer(writer, self._few_shot(writer) if variant == "few-shot" else plain_prompts(writer))
+        reads = variant.endswith("+retrieval")
+        return by_reading(respond, self.index().embedder, self._sentences) if reads else respond
+
+    @property
+    def _sentences(self) -> int:
+        """How many sentences of its passages its model is given (0: the passages whole)."""
+        kept = self.run.path("answering.json")
+        return int(read_json(kept).get("sentences", 0)) if kept.is_file() else 0
 
     def _writes(self) -> bool:
         from tinyforge.models.predict import kind_of
@@ -159,12 +190,12 @@ class Opened:
         return pick_shots(self.training(), self.config.evaluate.shots + 1, self.config.seed)
 
     def _few_shot(self, writer: Writer) -> Prompts:
-        from tinyforge.pipeline.variants import fit_shots, shots_for
+        from tinyforge.pipeline.variants import shots_for
 
         shots, most = self._shots(), self.config.evaluate.shots
 
         def prompts(example: Example, hits: Sequence[Hit]) -> list[Message]:
-            return fit_shots(writer, example.question, shots_for(example, shots, most))[0]
+            return writer.few_shot(example.question, shots_for(example, shots, most))[0]
 
         return prompts
 
@@ -182,28 +213,52 @@ def open_contender(name: str, config: Config, models: Models) -> tuple[Contender
     """What ``name`` stands for in a comparison, and its run where it is of one.
 
     ``RUN`` is the run's tuned model, ``RUN:variant`` another of its variants; an http(s) address an OpenAI-compatible
-    endpoint (``URL#model``); a folder with adapter_config.json an adapter on the base that it names; all else a base.
+    endpoint (``URL#model``); a folder with adapter_config.json an adapter on the base that it names; a GGUF file or an
+    ONNX folder an export; all else a base, which a folder of safetensors is. A file or folder inside of a run is of it.
     """
-    if name.startswith(("http://", "https://", "openai#")):
+    from tinyforge.models.endpoint import is_address
+
+    if is_address(name):
         return _endpoint(name, config), None
     folder, _, variant = name.rpartition(":")
     if is_run(name) or (folder and is_run(folder)):
         opened = Opened.open(*((name, config) if is_run(name) else (folder, config)), models)
         return opened.contender("tuned" if is_run(name) else variant, name), opened
     path = Path(name).expanduser()
+    owner = _run_around(path)
+    export = find_export(name)
     if (path / "adapter_config.json").is_file():
-        return _adapter(name, path, config, models), None
-    if path.suffix == ".gguf":
-        raise InputError(f"{name}: is a GGUF file.", "Serve it and give the address: http://127.0.0.1:PORT/v1#MODEL")
-    return _base(name, config, models), None
+        contender = _adapter(name, path, config, models)
+    else:
+        contender = _export(name, export, config, models) if export else _base(name, config, models)
+    return contender, Opened.open(owner, config, models) if owner else None
+
+
+def _run_around(path: Path) -> Path | None:
+    """The run that a model, an adapter or an export lies in, whose training rows it has seen."""
+    around = path.resolve().parents[:3] if path.exists() else []
+    return next((folder for folder in around if is_run(str(folder))), None)
 
 
 def _endpoint(name: str, config: Config) -> Contender:
-    from tinyforge.models.endpoint import connect
+    from tinyforge.models.endpoint import Endpoint, Options, connect
 
-    endpoint = connect(name)
+    endpoint, options = connect(name), Options(max_tokens=config.evaluate.max_new_tokens)
+    assert isinstance(endpoint, Endpoint)  # the name is an address
     key = _key("endpoint", [__version__, endpoint.identity, config.evaluate.max_new_tokens])
-    return Contender(name, key, lambda: by_completion(endpoint))
+    respond = by_completion(lambda messages: endpoint.ask(messages, options))
+    return Contender(name, key, lambda: respond, block=ENDPOINT_BLOCK)
+
+
+def _export(name: str, path: Path, config: Config, models: Models) -> Contender:
+    made_of = hash_folder(path) if path.is_dir() else hash_file(path)
+    key = _key("export", [__version__, made_of, config.evaluate.max_new_tokens])
+
+    def load() -> Respond:
+        running: Running = models.get(key, lambda: load_export(path, config.evaluate.max_new_tokens))
+        return running.respond
+
+    return Contender(name, key, load, block=BLOCK)
 
 
 def _base(name: str, config: Config, models: Models) -> Contender:

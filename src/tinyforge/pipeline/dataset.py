@@ -23,8 +23,12 @@ from tinyforge.records import Example, Message, Span
 from tinyforge.run import Run, write_json
 
 if TYPE_CHECKING:
+    from tinyforge.dataset.extracts import Nearest
+    from tinyforge.dataset.reading import Length
     from tinyforge.models.resolve import Base
+    from tinyforge.retrieve.index import Index
 
+WHOLE_PASSAGES = 1 / 6  # of the reading questions: each is about six times as long as with sentences
 _REPORT = "This is a fault of TinyForge: please report it with the run folder."
 
 
@@ -122,7 +126,8 @@ def _dataset_stage(job: Job, parents: list[str], base: Base, config: Config) -> 
             ],
         }
 
-    inputs = [parents, base.hash, config.dataset.model_dump(), config.retrieve.passages, config.seed]
+    given = [config.retrieve.passages, config.retrieve.sentences]
+    inputs = [parents, base.hash, config.dataset.model_dump(), given, config.seed]
     return job.stage("dataset", inputs, work)
 
 
@@ -133,18 +138,18 @@ def _reading(
 
     ``asked`` are a teacher's examples that are to be trained with passages, and only so.
     """
-    from tinyforge.dataset.prompts import fit
-    from tinyforge.dataset.reading import carries, reading_examples, with_prompt
     from tinyforge.dataset.render import prompt_ids
-    from tinyforge.models.resolve import load_tokenizer
+    from tinyforge.models.resolve import count_parameters, load_tokenizer
     from tinyforge.retrieve.index import Index
 
     tokenizer = load_tokenizer(base.folder, config.trust_remote_code)
     index = Index.open(run.path("index"))
+    sentences = config.retrieve.shown_sentences(count_parameters(base.folder))
     untaught: list[Span] = [span for e in sets["documents"] for span in e.evidence]
     taught = {e.fact for e in sets["train"]}
     rng = random.Random(config.seed)
-    train = [e for e in sets["train"] if rng.random() < config.dataset.reading_share]
+    share = config.dataset.reading_share * (1 if sentences else WHOLE_PASSAGES)
+    train = [e for e in sets["train"] if rng.random() < share]
     train = [e for e in train if len(e.messages) == 2] + [e for e in asked if e.evidence]
     dev = [e for e in sets["dev"] if e.fact not in taught]
 
@@ -158,24 +163,68 @@ def _reading(
             continue
         answers = max(len(tokenizer(e.answer)["input_ids"]) for e in chosen)
         limit = config.dataset.max_length - answers - 8
-        result[name], dropped = reading_examples(
-            chosen,
-            index.search_many,
-            config.retrieve.passages,
-            untaught,
-            length,
-            limit,
-            config.seed,
-        )
+        result[name], dropped = _with_passages(chosen, index, sentences, untaught, length, limit, config)
         left_out.update(dropped)
     missing = [e for e in asked if not e.evidence]
-    hits = index.search_many([e.question for e in missing], config.retrieve.passages + len(SPLITS)) if missing else []
-    for example, found in zip(missing, hits, strict=True):
-        allowed = [hit for hit in found if not carries(hit, untaught)]
-        _, cut = fit(example.question, allowed[: config.retrieve.passages], length, config.dataset.max_length - 32)
-        shown = allowed[: config.retrieve.passages - cut]
-        if shown:
-            result.setdefault("train", []).append(with_prompt(example, shown, "missing"))
+    made, dropped = _declined(missing, index, sentences, untaught, length, config)
+    left_out.update(dropped)
+    if made:
+        result["train"] = [*result.get("train", []), *made]
+    return result, left_out
+
+
+def _with_passages(
+    examples: Sequence[Example],
+    index: Index,
+    sentences: int,
+    untaught: Sequence[Span],
+    length: Length,
+    limit: int,
+    config: Config,
+) -> tuple[list[Example], dict[str, int]]:
+    """The examples asked with what the search finds for them: whole passages, or so many of their ``sentences``."""
+    from tinyforge.dataset.extracts import Extracts, extract_examples
+    from tinyforge.dataset.reading import reading_examples
+    from tinyforge.retrieve.quote import sentences_of
+
+    k = config.retrieve.passages
+    if not sentences:
+        return reading_examples(examples, index.search_many, k, untaught, length, limit, config.seed)
+    extracts = Extracts(index.search_many, _nearest(index), sentences_of, k, sentences)
+    return extract_examples(examples, extracts, untaught, length, limit, config.seed)
+
+
+def _nearest(index: Index) -> Nearest:
+    from tinyforge.retrieve.quote import nearest_many
+
+    return lambda questions, hits: nearest_many(questions, hits, index.embedder, 0)
+
+
+def _declined(
+    examples: Sequence[Example],
+    index: Index,
+    sentences: int,
+    untaught: Sequence[Span],
+    length: Length,
+    config: Config,
+) -> tuple[list[Example], Counter[str]]:
+    """A teacher's questions that no document answers, with what the search finds for them, to be declined."""
+    from tinyforge.dataset.prompts import fit
+    from tinyforge.dataset.reading import carries, with_prompt
+
+    if not examples:
+        return [], Counter()
+    k, questions = config.retrieve.passages, [e.question for e in examples]
+    found = index.search_many(questions, k + len(SPLITS))
+    shown = [[hit for hit in hits if not carries(hit, untaught)][:k] for hits in found]
+    if sentences:
+        near = _nearest(index)(questions, shown)
+        shown = [hits[:sentences] for hits in near]
+    made, left_out = list[Example](), Counter[str]()
+    for example, hits in zip(examples, shown, strict=True):
+        _, cut = fit(example.question, hits, length, config.dataset.max_length - 32)
+        if kept := hits[: len(hits) - cut]:
+            made.append(with_prompt(example, kept, "missing"))
         else:
             left_out["no passage for an unanswerable question"] += 1
-    return result, left_out
+    return made, left_out

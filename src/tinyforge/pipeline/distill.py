@@ -25,7 +25,7 @@ from tinyforge.pipeline.stages import Job
 from tinyforge.run import Run, write_json
 
 if TYPE_CHECKING:
-    from tinyforge.train.loop import Status
+    from tinyforge.train.status import Status
 
 
 def distill_run(

@@ -15,7 +15,7 @@ from typing import Any
 from tinyforge.config import Config
 from tinyforge.errors import InputError
 from tinyforge.evaluate.legend import READING_ORDER, ordered
-from tinyforge.evaluate.metrics import CLASSIFICATION, METRICS, find_metrics
+from tinyforge.evaluate.metrics import CLASSIFICATION, expanded, find_metrics
 from tinyforge.evaluate.metrics.base import Answer, Metric, Pooled
 from tinyforge.pipeline.answering import BLOCK, Asking, Contender, Hits, ask
 from tinyforge.pipeline.contenders import Models, Opened, is_run, open_contender
@@ -29,7 +29,6 @@ TEXT_METRICS = (
     "tokens_per_second",
 )
 CLASS_METRICS = (*CLASSIFICATION, "seconds_per_answer")
-ALL = "all"
 
 
 @dataclass(frozen=True)
@@ -61,27 +60,29 @@ class _Field:
 
 
 def evaluate(target: str, out: str | Path | None, config: Config, wish: Wish, heard: Heard) -> dict[str, Any]:
-    """Every variant of a run, or a base, a model folder, an adapter or an endpoint, on ``wish.data`` or, for a run, on
+    """Every variant of a run, or a base, an adapter, an export or an endpoint, on ``wish.data`` or, for a run, on
     its own held-out sets. Returns what evaluation.json holds (see :func:`_measure`).
 
     Raises InputError for a target, data or metric that cannot be used.
     """
-    models = Models()
-    if not is_run(target):
-        contender, opened = open_contender(target, config, models)
-        taking = _Field([contender], {target: opened} if opened else {})
-    else:
-        opened = Opened.open(target, config, models)
-        chosen = wish.variants or [v for v in opened.variants if v != "few-shot" or config.evaluate.shots]
-        taking = _Field([opened.contender(variant) for variant in chosen], {target: opened})
-    if wish.data:
-        sets = {Path(wish.data).name: read_questions(wish.data, heard)}
-    elif opened is not None:
-        sets = _held_out(target, opened)
-    else:
-        raise InputError(f"{target}: has no questions of its own.", "Give some: --data FILE")
-    folder = Path(out) if out else Path(target) / "evaluation" if is_run(target) else Path("evaluation")
-    return _measure("evaluate", folder, taking, sets, config, wish, heard)
+    with Models() as models:
+        if not is_run(target):
+            if wish.variants:
+                raise InputError(f"{target}: is no run, and has no variants.", "Leave --variant out, or name a run.")
+            contender, opened = open_contender(target, config, models)
+            taking = _Field([contender], {target: opened} if opened else {})
+        else:
+            opened = Opened.open(target, config, models)
+            chosen = wish.variants or [v for v in opened.variants if v != "few-shot" or config.evaluate.shots]
+            taking = _Field([opened.contender(variant) for variant in dict.fromkeys(chosen)], {target: opened})
+        if wish.data:
+            sets = {Path(wish.data).name: read_questions(wish.data, heard)}
+        elif opened is not None:
+            sets = _held_out(target, opened)
+        else:
+            raise InputError(f"{target}: has no questions of its own.", "Give some: --data FILE")
+        folder = Path(out) if out else Path(target) / "evaluation" if is_run(target) else Path("evaluation")
+        return _measure("evaluate", folder, taking, sets, config, wish, heard)
 
 
 def compare(targets: Sequence[str], out: str | Path | None, config: Config, wish: Wish, heard: Heard) -> dict[str, Any]:
@@ -90,14 +91,15 @@ def compare(targets: Sequence[str], out: str | Path | None, config: Config, wish
         raise InputError(
             "a comparison takes two or more different contenders.", "For example: tinyforge compare RUN tiny"
         )
-    models, taking = Models(), _Field()
-    for target in targets:
-        contender, opened = open_contender(target, config, models)
-        taking.contenders.append(contender)
-        if opened is not None:
-            taking.runs[target] = opened
-    sets = {Path(wish.data).name: read_questions(wish.data, heard)}
-    return _measure("compare", Path(out or "comparison"), taking, sets, config, wish, heard)
+    taking = _Field()
+    with Models() as models:
+        for target in targets:
+            contender, opened = open_contender(target, config, models)
+            taking.contenders.append(contender)
+            if opened is not None:
+                taking.runs[target] = opened
+        sets = {Path(wish.data).name: read_questions(wish.data, heard)}
+        return _measure("compare", Path(out or "comparison"), taking, sets, config, wish, heard)
 
 
 def read_questions(data: str, heard: Heard) -> list[Example]:
@@ -181,9 +183,7 @@ def _metrics(rows: Sequence[Example], wish: Wish, config: Config) -> tuple[dict[
     """The metrics for these rows and the one that decides."""
     labelled = rows[0].kind == "labelled"
     standard = CLASS_METRICS if labelled else TEXT_METRICS
-    every = [name for name in METRICS if labelled or name not in CLASSIFICATION] if ALL in wish.metrics else []
-    wanted = [*standard, *every, *(name for name in (*config.evaluate.metrics, *wish.metrics) if name != ALL)]
-    found = find_metrics(list(dict.fromkeys(wanted)))
+    found = find_metrics(expanded([*standard, *config.evaluate.metrics, *wish.metrics], labelled))
     return found, wish.primary or ("accuracy" if labelled else "token_f1")
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tinyforge.config import Config
 from tinyforge.pipeline.account import account
 from tinyforge.pipeline.stages import Job
-from tinyforge.pipeline.variants import Answers, Count, Sets, answer_all
+from tinyforge.pipeline.variants import Answers, Count, Sets, answer_all, pick_shots
 from tinyforge.records import Document, Example, Hit
 from tinyforge.run import Run, read_json, write_json
 
@@ -33,12 +33,13 @@ def examine(
     limit, k = config.evaluate.max_questions, config.retrieve.passages
     asked = {name: sample(sets[name], limit, config.seed) for name in ("wordings", "documents")}
     index = Index.open(job.run.path("index"))
+    index.embedder.remember()  # several variants read the same sentences
     hits = {name: index.search_many([e.question for e in rows], k) for name, rows in asked.items()}
     answers = answer_all(job, asked, hits, sets["train"], index, config, count)
     report = _results(job, asked, hits, answers, documents, config)
     report["leaks"] = _leaks(asked, sets["train"], index)
     report |= account(job, documents, config, command, began)
-    _write_answering(job.run, report["choice"], index, sets["dev"], config)
+    _write_answering(job.run, report["choice"], index, sets, config)
     write_json(job.run.path("report.json"), report)
     write_report(report, job.run.path("report.html"))
     return report
@@ -57,13 +58,13 @@ def _results(
     from tinyforge.evaluate.compare import difference_table, plain, recall_at, score_table
     from tinyforge.evaluate.forgetting import forgetting, sentences
     from tinyforge.evaluate.measure import Failure, failure_lines
-    from tinyforge.evaluate.metrics import STANDARD, find_metrics
+    from tinyforge.evaluate.metrics import STANDARD, expanded, find_metrics
     from tinyforge.evaluate.topics import breakdown
     from tinyforge.evaluate.verdict import verdict
 
     given = answers.to_sets
     settings: Any = {"resamples": config.evaluate.resamples, "seed": config.seed}
-    metrics, failures = find_metrics([*STANDARD, *config.evaluate.metrics]), list[Failure]()
+    metrics, failures = find_metrics(expanded([*STANDARD, *config.evaluate.metrics])), list[Failure]()
     scores = {
         name: score_table(rows, given[name], metrics, **settings, failures=failures) for name, rows in asked.items()
     }
@@ -104,17 +105,26 @@ def sample(examples: Sequence[Example], limit: int, seed: int) -> list[Example]:
     return [examples[i] for i in sorted(chosen)]
 
 
-def _write_answering(run: Run, choice: str, index: Index, dev: Sequence[Example], config: Config) -> None:
-    """What chat and ask need to know: the variant, how many passages, and when to decline."""
+def _write_answering(run: Run, choice: str, index: Index, sets: Sets, config: Config) -> None:
+    """What chat and ask need to know: the variant, how many passages, when to decline, and the few-shot examples."""
+    from tinyforge.models.resolve import count_parameters
     from tinyforge.retrieve.quote import closeness, quote_many
     from tinyforge.serve.answer import calibrate
+    from tinyforge.serve.load import base_of
 
-    questions = list(dict.fromkeys(e.question for e in dev if not e.metadata.get("reading")))
+    questions = list(dict.fromkeys(e.question for e in sets["dev"] if not e.metadata.get("reading")))
     found = index.search_many(questions, config.retrieve.passages)
     quotes = quote_many(questions, found, index.embedder)
     best = [closeness(quoted, hits) for quoted, hits in zip(quotes, found, strict=True)]
     threshold = calibrate(best)
     write_json(
         run.path("answering.json"),
-        {"variant": choice, "threshold": threshold, "passages": config.retrieve.passages, "calibrated_on": len(best)},
+        {
+            "variant": choice,
+            "threshold": threshold,
+            "passages": config.retrieve.passages,
+            "sentences": config.retrieve.shown_sentences(count_parameters(base_of(run, config).folder)),
+            "calibrated_on": len(best),
+            "shots": [[e.question, e.answer] for e in pick_shots(sets["train"], config.evaluate.shots, config.seed)],
+        },
     )

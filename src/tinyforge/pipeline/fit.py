@@ -14,7 +14,8 @@ from tinyforge.pipeline.stages import Job
 from tinyforge.run import Run, hash_json
 
 if TYPE_CHECKING:
-    from tinyforge.train.loop import Result, Rows, Status
+    from tinyforge.train.rows import Rows
+    from tinyforge.train.status import Result, Status
 
 
 def fit(

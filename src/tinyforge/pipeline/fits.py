@@ -47,13 +47,13 @@ def state(job: Job, stage: str, training: Training, around: Around) -> None:
     from tinyforge.train.device import device_of
     from tinyforge.train.plan import Room, estimate
 
-    if job.world.size > 1 or device_of(training.model).type != "cpu":
-        job.say(stage, "no plan: estimates are made for one process on a CPU")
+    if training.shares_weights or device_of(training.model).type != "cpu":
+        job.say(stage, "no plan: estimates are made for CPUs whose workers each hold the whole model")
         return
     kept = training.folder / NAME
-    said = read_json(kept) if kept.is_file() else {}
+    said = job.world.on_first(lambda: read_json(kept) if kept.is_file() else {})
     if said.get("key") != training.key:
-        room = Room.here(job.run.folder, training.config)
+        room = Room.here(job.run.folder, training.config, job.world)
         found = estimate(training, training.folder / "plan", room, around.loading, around.seconds)
         said = {"key": training.key, "lines": found.lines(), **found.to_json()}
         if not found.fits:
@@ -97,7 +97,7 @@ def fitting_changes(
             prepared = around.rebuild(method)
         except InputError:  # this base or this machine cannot have it
             continue
-        training = prepared.training(training.folder, training.seed)
+        training = prepared.training(training.folder, training.seed, training.world)
         for changes, estimate in fitting(training, [{}, smaller[-1], lightest], room, prepared.loading):
             yield {"method": method, **changes}, estimate
 

@@ -13,7 +13,7 @@ from tinyforge.pipeline.material import Material, keep_base, save_model, stored_
 from tinyforge.pipeline.stages import Job
 
 if TYPE_CHECKING:
-    from tinyforge.train.loop import Status
+    from tinyforge.train.status import Status
 
 WAYS = ("distill", "sft")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -64,8 +65,9 @@ def _redacted(documents: Sequence[Document], config: Config) -> tuple[list[Docum
     from tinyforge.ingest.privacy import redact_documents
     from tinyforge.ingest.pseudonyms import Pseudonyms
 
+    replaced = Counter[str]()
     with tempfile.TemporaryDirectory() as nowhere:
-        kept, replaced = redact_documents(documents, config.ingest.redact, Pseudonyms(Path(nowhere)))
+        kept = list(redact_documents(documents, config.ingest.redact, Pseudonyms(Path(nowhere)), replaced))
     return kept, dict(replaced)
 
 

@@ -16,13 +16,14 @@ from tinyforge.evaluate.metrics import token_f1
 from tinyforge.evaluate.votes import FIRST, SECOND, wilson
 from tinyforge.pipeline.evaluate import Heard
 from tinyforge.pipeline.pairs import Pair, Pairs, answer_pairs
-from tinyforge.records import Complete
+from tinyforge.records import Complete, Message
 from tinyforge.run import write_json
 
 if TYPE_CHECKING:
     from tinyforge.records import Score
 
 FILE = "judgement.json"
+REPLY_TOKENS = 512  # a few sentences of JSON
 
 
 def judge(
@@ -30,15 +31,24 @@ def judge(
 ) -> dict[str, Any]:
     """What the judge ``by`` says of two contenders, and what token F1 says; also ``out/judgement.json``.
 
-    Six calls for each question: the pair in both orders, and each answer's rubric twice. Raises InputError for a judge,
-    contenders or data that cannot be used.
+    Six calls for each question: the pair in both orders, and each answer's rubric twice. A call that the judge refuses
+    counts as a reply that cannot be read. Raises InputError for a judge, contenders or data that cannot be used.
     """
-    from tinyforge.models.endpoint import connect
+    from tinyforge.models.endpoint import Options, connect
 
-    asks = connect(by, trust_remote_code=config.trust_remote_code)
+    found, options = connect(by, trust_remote_code=config.trust_remote_code), Options(max_tokens=REPLY_TOKENS)
+
+    def asks(messages: list[Message]) -> str:
+        try:
+            return found.ask(messages, options)
+        except InputError:  # such as a pair too long for it; what never answers is no judge
+            if not found.usage["calls"]:
+                raise
+            return ""
+
     pairs = answer_pairs(*names, data, limit, out, config, heard)
     result = judge_pairs(asks, pairs, heard, config)
-    result |= {"judge": asks.name, "own": by in names, "data": data, "seed": config.seed, "usage": asks.usage}
+    result |= {"judge": found.name, "own": by in names, "data": data, "seed": config.seed, "usage": found.usage}
     write_json(out / FILE, result)
     return result
 

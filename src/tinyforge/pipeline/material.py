@@ -9,9 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tinyforge.config import Config, load_config
+from tinyforge.config import Config
 from tinyforge.errors import InputError
 from tinyforge.export.source import Source, open_source
+from tinyforge.recipe import load_config
 from tinyforge.records import Example, Message, Tokens
 from tinyforge.registry.facts import ORIGIN
 from tinyforge.run import Run, hash_file, hash_json, read_json, read_jsonl, write_folder_atomic, write_json
@@ -119,7 +120,7 @@ def _rows(
         train, dev = _read(folder / "train.jsonl"), _read(folder / "dev.jsonl")
         wordings = _read(folder / "wordings.jsonl")
         held, where = (wordings, "new wordings of what was taught") if wordings else (dev, "the dev rows")
-        return train, dev or held, held or train, where if held else "the training rows", []
+        return train, dev or held or train, held or train, where if held else "the training rows", []
     from tinyforge.dataset.general import general_texts
 
     texts = [Example(f"general-{n}", (), text=text) for n, text in enumerate(general_texts())]

@@ -45,12 +45,12 @@ def answer_pairs(first: str, second: str, data: str, limit: int, folder: Path, c
     """
     if first == second:
         raise InputError(f"{first}: is compared with itself.", "Name two different contenders.")
-    models = Models()
-    opened = {name: open_contender(name, config, models) for name in (first, second)}
-    runs = {run.name: run for _, run in opened.values() if run is not None}
-    asked = sample(read_questions(data, heard) if data else _held_out(runs), limit, config.seed)
-    asking = Asking(folder / "answers", heard.count)
-    answers = {name: ask(who, asked, _hits(who, asked, runs), asking) for name, (who, _) in opened.items()}
+    with Models() as models:
+        opened = {name: open_contender(name, config, models) for name in (first, second)}
+        runs = {run.name: run for _, run in opened.values() if run is not None}
+        asked = sample(read_questions(data, heard) if data else _held_out(runs), limit, config.seed)
+        asking = Asking(folder / "answers", heard.count)
+        answers = {name: ask(who, asked, _hits(who, asked, runs), asking) for name, (who, _) in opened.items()}
     rows = [Pair(*row) for row in zip(asked, answers[first], answers[second], strict=True)]
     return Pairs((first, second), " against ".join(who.key for who, _ in opened.values()), rows)
 

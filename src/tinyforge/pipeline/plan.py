@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tinyforge.config import Config
+from tinyforge.errors import InputError
 from tinyforge.pipeline.auto import pick
 from tinyforge.pipeline.fits import Around, refusal
 from tinyforge.pipeline.prepare import Prepared, prepare
+from tinyforge.pipeline.sequence_level import asks
 from tinyforge.pipeline.stages import Job
 from tinyforge.pipeline.train import examples_of, existing, read_stage
 from tinyforge.run import Run
+from tinyforge.train.distributed import World
 
 
 def plan(
@@ -30,26 +34,34 @@ def plan(
     settings that do.
     """
     from tinyforge.models.resolve import resolve
+    from tinyforge.train.distributed import join
     from tinyforge.train.plan import Room, estimate
 
     source = existing(data)
+    world = join(config.train)
     base = resolve(config.base)
-    beside = next(p for p in (Path(out).resolve(), *Path(out).resolve().parents) if p.is_dir())
-    with tempfile.TemporaryDirectory(prefix=".tinyforge-plan-", dir=beside) as scratch:
-        job = Job(Run.create(Path(scratch) / "run", "plan"), say)
+    with _scratch(Path(out), world) as scratch:
+        job = Job(Run.create(scratch / "run", "plan"), say, world=world)
         rows = read_stage(job, source, base, config)
-        sides = examples_of(job.run, "train"), examples_of(job.run, "dev")
-        picked = pick(job, base, sides, config, rows["objective"]) if auto else None
+        sides, objective = (examples_of(job.run, "train"), examples_of(job.run, "dev")), rows["objective"]
+        if asks(objective, config.train):
+            say("data", "a plan asks no teacher: the rows' own answers stand in for those that it would write")
+            objective = "sft"
+        picked = pick(job, base, sides, config, objective) if auto else None
         if picked is not None:
             config = picked.apply(config)
-        prepared = prepare(job, base, *sides, config, rows["objective"])
+        prepared = prepare(job, base, *sides, config, objective)
 
         def rebuild(method: str) -> Prepared:
             settings = config.train.model_copy(update={"method": method})
-            return prepare(job, base, *sides, config.model_copy(update={"train": settings}), rows["objective"])
+            return prepare(job, base, *sides, config.model_copy(update={"train": settings}), objective)
 
-        training = prepared.training(job.run.path("checkpoints"), config.seed)
-        room = Room.here(job.run.folder, prepared.settings)
+        training = prepared.training(job.run.path("checkpoints"), config.seed, world)
+        if training.shares_weights:
+            raise InputError(
+                "a plan is made for workers that each hold the whole model.", "Leave --accelerate-config out."
+            )
+        room = Room.here(scratch, prepared.settings, world)
         around = Around(prepared.loading, prepared.guard_seconds, prepared.method, rebuild)
         found = estimate(training, job.run.path("plan"), room, around.loading, around.seconds)
         if not found.fits:
@@ -70,3 +82,16 @@ def plan(
             "auto": None if picked is None else {"train": picked.changes, "why": picked.why},
             "lines": [*(picked.lines() if picked else []), *found.lines()],
         }
+
+
+@contextmanager
+def _scratch(out: Path, world: World) -> Iterator[Path]:
+    """A folder on the disk of the run to be, the same for all workers, that is gone afterwards."""
+    beside = next(p for p in (out.resolve(), *out.resolve().parents) if p.is_dir())
+    made = tempfile.TemporaryDirectory(prefix=".tinyforge-plan-", dir=beside) if world.first else None
+    try:
+        yield Path(world.share(made.name if made else ""))
+        world.wait()
+    finally:
+        if made:
+            made.cleanup()

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 from tinyforge.config import Config, TrainConfig
 from tinyforge.pipeline.stages import Job
 from tinyforge.records import Example, Tokens
+from tinyforge.train.distributed import ALONE, World
 
 if TYPE_CHECKING:
     from tinyforge.dataset.render import RenderReport
     from tinyforge.models.resolve import Base
-    from tinyforge.train.loop import EncodedRows, Training
+    from tinyforge.train.loop import Training
+    from tinyforge.train.rows import EncodedRows
 
 HANDFUL = 20  # rows
 
@@ -51,13 +53,22 @@ class Prepared:
     def trained(self) -> int:
         return sum(p.numel() for p in self.model.parameters() if p.requires_grad)
 
-    def training(self, folder: Path, seed: int) -> Training:
+    def training(self, folder: Path, seed: int, world: World = ALONE) -> Training:
         """To be planned, not run: nothing names it, and nobody hears of it."""
         from tinyforge.train.loop import Training
 
         dev = self.dev if len(self.dev) else None
         return Training(
-            self.model, self.learner, self.rows, dev, self.settings, self.learning_rate, folder, "plan", seed
+            self.model,
+            self.learner,
+            self.rows,
+            dev,
+            self.settings,
+            self.learning_rate,
+            folder,
+            "plan",
+            seed,
+            world=world,
         )
 
 
@@ -84,7 +95,7 @@ def _prepare(
     from tinyforge.pipeline.guard import Guard
     from tinyforge.pipeline.replay import check_replay, replay_rows
     from tinyforge.train.device import choose_device
-    from tinyforge.train.loop import EncodedRows
+    from tinyforge.train.rows import EncodedRows
 
     settings = config.train
     check_replay(settings, objective)

@@ -29,7 +29,7 @@ from tinyforge.pipeline.stages import Job
 from tinyforge.run import Run, write_json
 
 if TYPE_CHECKING:
-    from tinyforge.train.loop import Status
+    from tinyforge.train.status import Status
 
 Say = Callable[[str, str], None]
 KINDS = ("depth", "heads", "width", "wanda", "magnitude")

@@ -34,6 +34,7 @@ def study(
     """
     from tinyforge.environment import machine
     from tinyforge.evaluate.strategies import STRATEGIES, compare_strategies
+    from tinyforge.models.contrastive import unsupported
 
     if seeds < 1:
         raise InputError(f"--seeds {seeds}: nothing would be asked.", "Give 1 or more.")
@@ -41,8 +42,11 @@ def study(
     writer = _open(name, config)
     ready = [writer.prompt(example.question, []) for example in asked]
     writer.answer_all([ready[0]])  # the first answer also pays for what is set up once
+    not_offered = {"contrastive": why} if (why := unsupported(writer)) else {}
     written = {}
     for strategy in STRATEGIES:
+        if strategy.name in not_offered:
+            continue
         drawn = [config.seed + i for i in range(seeds if strategy.draws else 1)]
         written[strategy.name] = _write(writer, strategy, ready, drawn, count)
     return {
@@ -51,7 +55,7 @@ def study(
         "seed": config.seed,
         "max_new_tokens": writer.max_new_tokens,
         "strategies": compare_strategies(asked, written),
-        "not_offered": not_offered(),
+        "not_offered": not_offered,
         "machine": machine(),
     }
 
@@ -131,7 +135,10 @@ def _write(
 def _answer(writer: Writer, strategy: Strategy, prompt: list[Message], seed: int) -> tuple[str, int]:
     """The answer and how many tokens it has."""
     from tinyforge.evaluate.strategies import BEAMS
+    from tinyforge.models.contrastive import contrastive_search
 
+    if strategy.search == "contrastive":
+        return contrastive_search(writer, prompt)
     if strategy.sampling is None:
         return beam_search(writer, prompt, BEAMS)
     (answer,) = writer.write_all([prompt], sampling=replace(strategy.sampling, seed=seed))
@@ -159,14 +166,3 @@ def beam_search(writer: Writer, prompt: list[Message], beams: int) -> tuple[str,
         )
     new = [token for token in written_BT[0, ids_BT.shape[1] :].tolist() if token not in stops]
     return str(writer.tokenizer.decode(new, skip_special_tokens=True)).strip(), len(new)
-
-
-def not_offered() -> dict[str, str]:
-    """Strategies that the installed transformers has no code for, and where that went."""
-    from transformers.generation import utils
-
-    modes = getattr(utils, "GENERATION_MODES_MAPPING", {})
-    found = next((place for mode, place in modes.items() if mode.name == "CONTRASTIVE_SEARCH"), "")
-    if "/" not in found:
-        return {}
-    return {"contrastive": f"transformers moved it out, to code that is downloaded and run from the hub ({found})"}

@@ -24,7 +24,7 @@ from tinyforge.pipeline.train import fingerprint, train
 from tinyforge.run import Run, read_json, write_json, write_text
 
 if TYPE_CHECKING:
-    from tinyforge.train.loop import Status
+    from tinyforge.train.status import Status
 
 RECIPE = "best.yaml"
 _ENOUGH = "It needs a dev loss to compare trials by."

@@ -21,7 +21,7 @@ from tinyforge.run import read_json, read_jsonl, write_folder_atomic, write_json
 
 if TYPE_CHECKING:
     from tinyforge.retrieve.passages import Passage
-    from tinyforge.train.loop import Status
+    from tinyforge.train.status import Status
 
 SHOWN = {"memory": 0, "gold": 1, "passages": 3}
 """How many passages a lesson of each kind shows."""
@@ -232,7 +232,7 @@ def _teach(job: Job, key: str, config: Config, on_status: Callable[[Status], Non
     from tinyforge.plugins import load
     from tinyforge.train import OBJECTIVES
     from tinyforge.train.device import choose_device
-    from tinyforge.train.loop import EncodedRows
+    from tinyforge.train.rows import EncodedRows
 
     threads, device = set_threads(config.train.threads), choose_device(config.train.device)
     precision = job.world.share(settle_precision(job.run.folder, config.train.precision, device.type))

@@ -14,8 +14,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tinyforge.config import load_config
 from tinyforge.errors import InputError, TinyForgeError
+from tinyforge.recipe import load_config
 from tinyforge.retrieve.store import locate
 from tinyforge.run import Run
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from tinyforge import __version__
 from tinyforge.config import Config
 from tinyforge.errors import InputError
 from tinyforge.pipeline.replay import replay_inputs
+from tinyforge.pipeline.sequence_level import PREFIX, answers, asks
 from tinyforge.pipeline.stages import Job
 from tinyforge.pipeline.tune import tune
 from tinyforge.records import Example
@@ -19,9 +20,9 @@ from tinyforge.run import Run, hash_file, read_jsonl, write_json, write_jsonl
 if TYPE_CHECKING:
     from tinyforge.dataset.rows import RowSet
     from tinyforge.models.resolve import Base
-    from tinyforge.train.loop import Status
+    from tinyforge.train.status import Status
 
-SETS = ("train", "dev")
+SETS: tuple[str, ...] = ("train", "dev")
 
 
 def train(
@@ -49,9 +50,16 @@ def train(
         world.on_first(lambda: write_json(run.path("config.json"), _kept_config(run, config)))
         job = Job(run, say, world=world)
         rows = read_stage(job, source, base, config)
+        learned, names = rows, SETS
+        if asks(rows["objective"], config.train):
+            answered = answers(job, rows, config, lambda name: examples_of(run, name), SETS)
+            learned = {**rows, "key": answered["key"], "objective": "sft"}
+            names = tuple(f"{PREFIX}{name}" for name in SETS)
         if auto:
-            config = _auto(job, rows, base, config)
-        summary = {**_train_stage(job, rows, base, config, on_status), "data": rows}
+            config = _auto(job, learned, base, config, names)
+        summary = {**_train_stage(job, learned, base, config, on_status, names), "data": rows}
+        if learned is not rows:
+            summary["answers"] = answered
         write_json(run.path("train.json"), summary)
         if not job.seconds:
             say("", "nothing changed since the last training; its result was reused")
@@ -85,10 +93,12 @@ def _read(source: Path, run: Run, config: Config) -> RowSet:
     if not config.chats.persona:
         return read_rows(source)
     from tinyforge.dataset.convert import read_any
+    from tinyforge.ingest.pool import Limits
     from tinyforge.ingest.pseudonyms import Pseudonyms
 
     pseudonyms = Pseudonyms(run.folder)
-    found = read_any([source], config.chats, pseudonyms)
+    limits = Limits(config.ingest.timeout_seconds, config.ingest.memory_mb)
+    found = read_any([source], config.chats, pseudonyms, limits)
     if not config.chats.keep_pii:
         pseudonyms.save()
     return found
@@ -139,13 +149,18 @@ def read_stage(job: Job, source: Path, base: Base, config: Config) -> dict[str, 
 
 
 def _train_stage(
-    job: Job, rows: dict[str, Any], base: Base, config: Config, on_status: Callable[[Status], None]
+    job: Job,
+    rows: dict[str, Any],
+    base: Base,
+    config: Config,
+    on_status: Callable[[Status], None],
+    names: Sequence[str],
 ) -> dict[str, Any]:
     settings = config.train.decisive()
     inputs = [rows["key"], base.hash, settings, config.dataset.max_length, config.seed, replay_inputs(config.train)]
 
     def work(key: str) -> dict[str, Any]:
-        train_rows, dev_rows = (examples_of(job.run, name) for name in SETS)
+        train_rows, dev_rows = (examples_of(job.run, name) for name in names)
         return {"key": key, **tune(job, key, base, train_rows, dev_rows, config, on_status, rows["objective"])}
 
     trained = job.stage("train", inputs, work, together=True)
@@ -154,16 +169,16 @@ def _train_stage(
     return trained
 
 
-def _auto(job: Job, rows: dict[str, Any], base: Base, config: Config) -> Config:
+def _auto(job: Job, rows: dict[str, Any], base: Base, config: Config, names: Sequence[str]) -> Config:
     from tinyforge.pipeline.auto import settle_auto
 
-    sides = examples_of(job.run, "train"), examples_of(job.run, "dev")
-    picked = settle_auto(job, base, sides, config, rows["objective"])
+    train_rows, dev_rows = (examples_of(job.run, name) for name in names)
+    picked = settle_auto(job, base, (train_rows, dev_rows), config, rows["objective"])
     for line in picked.lines():
         job.say("train", line)
     return picked.apply(config)
 
 
 def examples_of(run: Run, name: str) -> list[Example]:
-    """The rows of a side, ``train`` or ``dev``."""
+    """The rows of a side, ``train`` or ``dev``, or of one with a teacher's answers."""
     return [Example.from_json(row) for row in read_jsonl(run.path("dataset", f"{name}.jsonl"))]

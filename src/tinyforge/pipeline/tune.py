@@ -17,7 +17,7 @@ from tinyforge.run import write_folder_atomic, write_json
 
 if TYPE_CHECKING:
     from tinyforge.models.resolve import Base
-    from tinyforge.train.loop import Status
+    from tinyforge.train.status import Status
 
 
 def tune(

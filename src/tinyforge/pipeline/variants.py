@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from tinyforge.config import Config
+from tinyforge.pipeline.reading import give_way, to_read_many
 from tinyforge.pipeline.stages import Job
 from tinyforge.records import Example, Hit, Message
 
@@ -48,16 +49,22 @@ def answer_all(
     The few-shot prompt of the base holds examples of ``train`` (see pick_shots). Both models are loaded once, one
     after the other.
     """
-    from tinyforge.serve.load import load_writer
+    from tinyforge.models.resolve import count_parameters
+    from tinyforge.serve.load import base_of, load_writer
 
     found = Answers(to_sets={name: {"quote": _quotes(rows, hits[name], index)} for name, rows in asked.items()})
+    sentences = config.retrieve.shown_sentences(count_parameters(base_of(job.run, config).folder))
+    shown = {n: to_read_many([e.question for e in r], hits[n], index.embedder, sentences) for n, r in asked.items()}
     shots = pick_shots(train, config.evaluate.shots + 1, config.seed) if config.evaluate.shots else []
     for model in ("base", "tuned"):
         writer = load_writer(job.run, model, config)
-        for variant, prompts in _prompts(writer, model, asked, hits):
+        for variant, prompts in _prompts(writer, model, asked, shown):
             for name, rows in asked.items():
                 tell = partial(count, f"{variant} answers {name}")
-                found.to_sets[name][variant] = _write(writer, rows, prompts[name], tell, hits_of(variant, hits[name]))
+                written = _write(writer, rows, prompts[name], tell, hits_of(variant, hits[name]))
+                if variant.endswith("+retrieval"):
+                    written = give_way(written, hits[name], found.to_sets[name]["quote"], copied=bool(sentences))
+                found.to_sets[name][variant] = written
         if model == "base" and shots:
             _few_shot(writer, asked, shots, config.evaluate.shots, found, count)
         found.to_probes[model] = _probe(writer, partial(count, f"{model} answers general probes"))
@@ -82,7 +89,7 @@ def _quotes(rows: Sequence[Example], hits: list[list[Hit]], index: Index) -> lis
 
 
 def _prompts(
-    writer: Writer, model: str, asked: Sets, hits: Mapping[str, list[list[Hit]]]
+    writer: Writer, model: str, asked: Sets, hits: Mapping[str, Sequence[Sequence[Hit]]]
 ) -> Iterator[tuple[str, dict[str, list[list[Message]]]]]:
     """Each variant of a model with its prompts for every set."""
     for variant in (model, f"{model}+retrieval"):
@@ -115,25 +122,13 @@ def _few_shot(writer: Writer, asked: Sets, shots: Sequence[Example], most: int, 
     for name, rows in asked.items():
         prompts = []
         for example in rows:
-            prompt, kept = fit_shots(writer, example.question, shots_for(example, shots, most))
+            prompt, kept = writer.few_shot(example.question, shots_for(example, shots, most))
             prompts.append(prompt)
             short += kept < most
         tell = partial(count, f"few-shot answers {name}")
         found.to_sets[name]["few-shot"] = _write(writer, rows, prompts, tell, [[] for _ in rows])
     if short:
         found.left_out.append(f"The few-shot prompt of {short} questions has fewer than {most} examples.")
-
-
-def fit_shots(writer: Writer, question: str, shots: Shots) -> tuple[list[Message], int]:
-    """The prompt with as many of the shots as leave room for an answer, and how many they are."""
-    from tinyforge.dataset.prompts import few_shot
-
-    limit = writer.context - writer.max_new_tokens
-    for kept in range(len(shots), 0, -1):
-        messages = few_shot(question, shots[:kept])
-        if writer.prompt_length(messages) <= limit:
-            return messages, kept
-    return writer.prompt(question, []), 0
 
 
 def _probe(writer: Writer, count: Callable[[int, int], None]) -> dict[str, list[str]]:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 WINDOW = 256  # tokens; all-MiniLM-L6-v2 was trained with no more
 BATCH_TOKENS = 8192  # padding included; bounds the memory of a forward pass to some tens of megabytes
+REMEMBERED = 20_000  # texts, about 30 MB
 _FILES = ("config.json", "tokenizer.json", "vocab.txt", "tokenizer_config.json", "1_Pooling/config.json")
 
 
@@ -76,6 +77,11 @@ class Embedder:
     def __init__(self, name: str = "minilm") -> None:
         self.name = name
         self.folder = model_folder(name)
+        self._most, self._known = 0, dict[str, Any]()
+
+    def remember(self, most: int = REMEMBERED) -> None:
+        """From now on keep the vectors of the last ``most`` texts, for sentences that many questions share."""
+        self._most = most
 
     @cached_property
     def content_hash(self) -> str:
@@ -136,6 +142,18 @@ class Embedder:
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """Unit rows, float32 of shape (n, d), in the order of ``texts``. The same texts give the same bits."""
+        if not self._most:
+            return self._embed(texts)
+        import numpy as np
+
+        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        self._known.update((text, row.copy()) for text, row in zip(new, self._embed(new), strict=True))
+        found = np.array([self._known[text] for text in texts], dtype=np.float32).reshape(-1, self.dimension)
+        while len(self._known) > self._most:
+            del self._known[next(iter(self._known))]  # the oldest
+        return found
+
+    def _embed(self, texts: Sequence[str]) -> Vectors:
         import numpy as np
         import torch
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from tinyforge.errors import InputError
@@ -84,6 +84,18 @@ class _Candidate:
         return ": ".join(part for part in (self.hit.path[-1], self.piece.name, self.piece.text) if part)
 
     @property
+    def alone(self) -> Hit:
+        """The sentence as a passage."""
+        path = tuple(part for part in (self.hit.path[-1], self.piece.name) if part)
+        return replace(self.hit, span=self.piece.span, text=self.piece.text, path=path, cells=())
+
+    def joined(self, other: Piece) -> Hit:
+        """The same with the sentence next to it, and what stands between them."""
+        start, end = min(self.piece.span.start, other.span.start), max(self.piece.span.end, other.span.end)
+        text = self.hit.text[start - self.hit.span.start : end - self.hit.span.start]
+        return replace(self.alone, span=Span(self.piece.span.document, start, end), text=text)
+
+    @property
     def prior(self) -> float:
         """What speaks for the sentence whatever the question is."""
         text = self.piece.text
@@ -107,18 +119,51 @@ def quote(question: str, hits: Sequence[Hit], embedder: Embedder) -> Quote:
 
 def quote_many(questions: Sequence[str], hits: Sequence[Sequence[Hit]], embedder: Embedder) -> list[Quote]:
     """The same for many questions; every distinct sentence is embedded once, all in one go."""
-    rows = [[_Candidate(h, i, piece) for h in found for i, piece in enumerate(pieces(h))] for found in hits]
-    for question, row in zip(questions, rows, strict=True):
+    ranked = list(_ranked(questions, hits, embedder))
+    for question, (row, _, _) in zip(questions, ranked, strict=True):
         if not row:
             raise InputError(f"nothing was found to quote for {question!r}.", "Ask about what the documents hold.")
+    return [_best(row, scores, float(cosines.max())) for row, scores, cosines in ranked]
+
+
+def nearest_many(
+    questions: Sequence[str], hits: Sequence[Sequence[Hit]], embedder: Embedder, count: int
+) -> list[list[Hit]]:
+    """For each question the ``count`` sentences of its hits that fit it best, best first; all of them for 0.
+
+    Each is a hit of its own, under its heading and the name of its cell alone. The first is what would be quoted,
+    with its neighbour. A model too small to find its way in whole passages is given these.
+    """
+    return [_nearest(row, scores)[: count or None] for row, scores, _ in _ranked(questions, hits, embedder)]
+
+
+def sentences_of(hits: Sequence[Hit]) -> list[Hit]:
+    """Every sentence of the hits as :func:`nearest_many` gives it, in reading order and not ranked."""
+    return [_Candidate(hit, i, piece).alone for hit in hits for i, piece in enumerate(pieces(hit))]
+
+
+def _nearest(row: Sequence[_Candidate], scores: Sequence[float]) -> list[Hit]:
+    order = sorted(range(len(row)), key=lambda i: (-scores[i], i))
+    taken = [i for i in _neighbour(order[0], row, scores) if not row[i].piece.name] if order else []
+    found = [row[i].joined(row[taken[0]].piece) if taken and i == order[0] else row[i].alone for i in order]
+    first: dict[str, Hit] = {}
+    for i, hit in zip(order, found, strict=True):
+        if i not in taken:
+            first.setdefault(hit.text, hit)
+    return list(first.values())
+
+
+def _ranked(
+    questions: Sequence[str], hits: Sequence[Sequence[Hit]], embedder: Embedder
+) -> Iterator[tuple[list[_Candidate], list[float], Vectors]]:
+    """For each question the sentences of its hits, with their scores and their cosines."""
+    rows = [[_Candidate(h, i, piece) for h in found for i, piece in enumerate(pieces(h))] for found in hits]
     texts = list(dict.fromkeys(candidate.searched for row in rows for candidate in row))
     known = {text: i for i, text in enumerate(texts)}
     sentence_vectors, question_vectors = embedder.embed(texts), embedder.embed(questions)
-    cosines = [sentence_vectors[[known[c.searched] for c in row]] @ question_vectors[i] for i, row in enumerate(rows)]
-    return [
-        _best(row, _scores(question, row, cosines[i]), float(cosines[i].max()))
-        for i, (question, row) in enumerate(zip(questions, rows, strict=True))
-    ]
+    for i, (question, row) in enumerate(zip(questions, rows, strict=True)):
+        cosines = sentence_vectors[[known[c.searched] for c in row]] @ question_vectors[i]
+        yield row, _scores(question, row, cosines), cosines
 
 
 def closeness(quoted: Quote, hits: Sequence[Hit]) -> float:

@@ -10,13 +10,14 @@ from tinyforge.dataset.prompts import NOT_FOUND
 from tinyforge.errors import InputError
 from tinyforge.records import Hit, Message
 from tinyforge.retrieve.knowledge import Searchable
-from tinyforge.retrieve.quote import Piece, Quote, closeness, pieces, quote
+from tinyforge.retrieve.quote import Piece, Quote, closeness, nearest_many, pieces, quote
+from tinyforge.retrieve.sentences import sentences as split_sentences
 from tinyforge.retrieve.words import words
-from tinyforge.serve.support import evidence, supported
+from tinyforge.serve.support import evidence, supported, verbatim
 
-__all__ = ["VARIANTS", "Citation", "Reply", "Sentence", "calibrate", "respond", "supported"]
+__all__ = ["VARIANTS", "Citation", "Reply", "Sentence", "calibrate", "respond", "stands", "supported"]
 
-VARIANTS = ("quote", "base", "tuned", "base+retrieval", "tuned+retrieval")
+VARIANTS = ("quote", "base", "few-shot", "tuned", "base+retrieval", "tuned+retrieval")
 LONGEST_QUESTION = 4000  # characters
 THRESHOLD = 0.43  # closeness below which a question is declined where no run has set one; see `calibrate`
 
@@ -86,15 +87,16 @@ def respond(
     k: int,
     on_token: Callable[[str], None] | None = None,
     context: str = "",
+    sentences: int = 0,
 ) -> Reply:
     """Answer from the documents, or say that they do not hold the answer.
 
     The question is declined when the documents come no nearer to it than ``threshold`` (see ``closeness``). The
-    variants with "+retrieval" put the hits into the prompt, the closed-book ones none. What a model wrote is replaced
-    by a quote when it is empty, a decline, or in no sentence supported by the hits; where some of its sentences are
-    supported it stands, and ``Reply.sentences`` tells which are not. Only ``base`` alone is left as it is, being there
-    for comparison. ``context`` is an earlier question that this one leans on: it helps the search, and is not in the
-    prompt. ``on_token`` gets the model's tokens as they come.
+    variants with "+retrieval" put the hits into the prompt, or so many of their ``sentences`` (see ``to_read``), the
+    closed-book ones none. What a model wrote is replaced by a quote where it does not stand (see ``stands``); where
+    some of its sentences are supported it does, and ``Reply.sentences`` tells which are not. Only ``base`` alone is
+    left as it is, being there for comparison. ``context`` is an earlier question that this one leans on: it helps the
+    search, and is not in the prompt. ``on_token`` gets the model's tokens as they come.
     Raises InputError for an empty or overlong question, an unknown variant, and a missing model.
     """
     _check(question, variant, complete)
@@ -105,11 +107,33 @@ def respond(
         return Reply(_no_answer(hits), (), True, variant)
     if variant == "quote" or complete is None:
         return _quoted(found, hits, index, variant, quoted=False)
-    messages = prompt(question, hits if variant.endswith("+retrieval") else ())
-    answer = _collect(complete(messages), on_token).strip()
-    written = _examined(answer, hits, index, variant)
-    stands = words(answer) != words(NOT_FOUND) and any(one.supported for one in written.sentences)
-    return written if stands or variant == "base" else _quoted(found, hits, index, variant, quoted=True)
+    given = to_read(searched, hits, index, sentences) if variant.endswith("+retrieval") else ()
+    answer = _collect(complete(prompt(question, given)), on_token).strip()
+    if variant == "base" or stands(answer, hits, copied=bool(given and sentences)):
+        return _examined(answer, hits, index, variant)
+    return _quoted(found, hits, index, variant, quoted=True)
+
+
+def to_read(searched: str, hits: Sequence[Hit], index: Searchable, sentences: int) -> Sequence[Hit]:
+    """What of the hits a model is given: their best sentences, so many of them, or for 0 the hits as they are."""
+    return nearest_many([searched], [hits], index.embedder, sentences)[0] if sentences else hits
+
+
+def stands(answer: str, hits: Sequence[Hit], copied: bool) -> bool:
+    """Whether what a model wrote is an answer, and supported by the hits in at least one of its sentences.
+
+    ``copied`` asks for more, of models that are small enough to be given single sentences: the hits' own words.
+    """
+    passages = _passages(hits)
+    if copied:
+        return words(answer) != words(NOT_FOUND) and verbatim(answer, [*passages, *(hit.text for hit in hits)])
+    parts = [answer[start:end] for start, end in split_sentences(answer)]
+    return words(answer) != words(NOT_FOUND) and any(supported(part, passages) for part in parts)
+
+
+def model_of(variant: str) -> str:
+    """Which of a run's models a variant asks: ``base`` or ``tuned``."""
+    return "tuned" if variant.startswith("tuned") else "base"
 
 
 def _check(question: str, variant: str, complete: Stream | None) -> None:
@@ -134,13 +158,17 @@ def _collect(tokens: Iterable[str], on_token: Callable[[str], None] | None) -> s
 
 def _examined(answer: str, hits: Sequence[Hit], index: Searchable, variant: str) -> Reply:
     """What a model wrote, sentence by sentence: is it supported, and by which place."""
-    passages = [f"{' > '.join(hit.path)}\n{_named(hit)}" for hit in hits]
+    passages = _passages(hits)
     cited: dict[Citation, int] = {}
     found = []
     for (start, end), place in evidence(answer, hits):
         number = cited.setdefault(_cite(index, *place), len(cited)) if place else None
         found.append(Sentence(start, end, supported(answer[start:end], passages), number))
     return Reply(answer, tuple(cited), False, variant, sentences=tuple(found))
+
+
+def _passages(hits: Sequence[Hit]) -> list[str]:
+    return [f"{' > '.join(hit.path)}\n{_named(hit)}" for hit in hits]
 
 
 def _named(hit: Hit) -> str:

@@ -53,7 +53,7 @@ class Automaton:
     """The grammar at work. ``start`` is the state before the first byte; the empty state accepts nothing more."""
 
     def __init__(self, rules: Mapping[str, Rule], start: Rule) -> None:
-        self._rules = rules
+        self.rules, self.whole = rules, start
         self._steps: dict[tuple[State, int], State] = {}
         self.masks: dict[tuple[State, int], Tensor] = {}
         self.start = self._closed([(start, ())])
@@ -106,7 +106,7 @@ class Automaton:
         if kind == "alt":
             return [(option, rest) for option in rule[1]]
         if kind == "ref":
-            return [(self._rules[rule[1]], rest)]
+            return [(self.rules[rule[1]], rest)]
         _, inner, low, high = rule
         if high == 0:
             return [rest]
@@ -152,21 +152,21 @@ class Follow:
     """The :class:`tinyforge.models.sample.Constraint` of one answer."""
 
     def __init__(self, automaton: Automaton, vocabulary: Vocabulary) -> None:
-        self._automaton, self._vocabulary = automaton, vocabulary
+        self.automaton, self._vocabulary = automaton, vocabulary
         self._state = automaton.start
 
     def allows(self, token: int) -> bool:
         if token in self._vocabulary.ends:
-            return self._automaton.done(self._state)
+            return self.automaton.done(self._state)
         text = self._vocabulary.pieces.get(token)
-        return bool(text) and bool(self._automaton.walk(self._state, text or b""))
+        return bool(text) and bool(self.automaton.walk(self._state, text or b""))
 
     def mask(self, size: int) -> Tensor:
         import torch
 
-        masks, key = self._automaton.masks, (self._state, size)
+        masks, key = self.automaton.masks, (self._state, size)
         if key not in masks:
-            tokens = self._vocabulary.allowed(self._automaton, self._state)
+            tokens = self._vocabulary.allowed(self.automaton, self._state)
             if not tokens:
                 raise InputError("the model has no token with which this JSON could go on.", "Use another schema.")
             if len(masks) >= MASKS:
@@ -177,7 +177,7 @@ class Follow:
 
     def advance(self, token: int) -> None:
         if token not in self._vocabulary.ends:
-            self._state = self._automaton.walk(self._state, self._vocabulary.pieces[token])
+            self._state = self.automaton.walk(self._state, self._vocabulary.pieces[token])
 
 
 def token_bytes(tokenizer: Any) -> dict[int, bytes] | None:

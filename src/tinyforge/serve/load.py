@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tinyforge.config import Config, load_config
+from tinyforge.config import Config
 from tinyforge.errors import InputError
 from tinyforge.models.generate import Writer
 from tinyforge.models.predict import Prediction, Predictor
 from tinyforge.models.resolve import EMBEDDED, Base, load_model, load_tokenizer, resolve
+from tinyforge.recipe import load_config
+from tinyforge.records import Hit, Message
 from tinyforge.retrieve.index import Index
 from tinyforge.run import Run, read_json
-from tinyforge.serve.answer import VARIANTS, Reply, respond
+from tinyforge.serve.answer import VARIANTS, Reply, model_of, respond
 
 
 def load_writer(run: Run, which: str, config: Config) -> Writer:
@@ -146,7 +148,7 @@ def base_of(run: Run, config: Config) -> Base:
 
 @dataclass
 class Answerer:
-    """A finished run that answers questions with one variant."""
+    """A finished run that answers questions with one variant; ``shots`` are the examples of its few-shot prompt."""
 
     run: Run
     variant: str
@@ -154,12 +156,14 @@ class Answerer:
     passages: int
     index: Index
     writer: Writer | None
+    sentences: int = 0
+    shots: tuple[tuple[str, str], ...] = ()
 
     @classmethod
     def open(cls, folder: str | Path, variant: str | None = None) -> Answerer:
         """Load what ``variant`` needs (none: the one that the evaluation found best).
 
-        Raises InputError when the folder is no finished build or the variant is unknown.
+        Raises InputError when the folder is no finished build, and for a variant that is unknown or was not prepared.
         """
         run = Run.open(folder)
         if not run.path("answering.json").is_file():
@@ -170,9 +174,19 @@ class Answerer:
         chosen = variant or settings["variant"]
         if chosen not in VARIANTS:
             raise InputError(f"unknown variant {chosen!r}.", f"Known: {', '.join(VARIANTS)}.")
+        shots = tuple((asked, answer) for asked, answer in settings.get("shots", ()))
+        if chosen == "few-shot" and not shots:
+            raise InputError(f"{folder}: keeps no examples for a prompt.", "Build it with evaluate.shots above 0.")
         config = Config.model_validate(read_json(run.path("config.json")))
-        writer = None if chosen == "quote" else load_writer(run, chosen.split("+")[0], config)
-        return cls(run, chosen, settings["threshold"], settings["passages"], Index.open(run.path("index")), writer)
+        writer = None if chosen == "quote" else load_writer(run, model_of(chosen), config)
+        index, sentences = Index.open(run.path("index")), settings.get("sentences", 0)
+        return cls(run, chosen, settings["threshold"], settings["passages"], index, writer, sentences, shots)
+
+    def _prompt(self, question: str, hits: Sequence[Hit]) -> list[Message]:
+        assert self.writer is not None  # nothing else is asked with messages
+        if self.variant == "few-shot":
+            return self.writer.few_shot(question, self.shots)[0]
+        return self.writer.prompt(question, hits)
 
     def ask(self, question: str, context: str = "", on_token: Callable[[str], None] | None = None) -> Reply:
         """Answer one question; ``context`` is an earlier question that this one leans on."""
@@ -182,9 +196,10 @@ class Answerer:
             variant=self.variant,
             index=self.index,
             complete=writer.stream if writer else None,
-            prompt=writer.prompt if writer else lambda question, hits: [],
+            prompt=self._prompt,
             threshold=self.threshold,
             k=self.passages,
             on_token=on_token,
             context=context,
+            sentences=self.sentences,
         )

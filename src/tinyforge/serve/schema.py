@@ -28,7 +28,7 @@ _KEYS = {
 }
 
 _TAIL = chars(0x80, 0xBF)
-_UNICODE = alt(  # RFC 3629, section 4
+UNICODE = alt(  # RFC 3629, section 4
     seq(chars(0xC2, 0xDF), _TAIL),
     seq(chars(0xE0, 0xE0), chars(0xA0, 0xBF), _TAIL),
     seq(chars(0xE1, 0xEC), _TAIL, _TAIL),
@@ -45,7 +45,7 @@ _NOT_SURROGATE = alt(
     seq(alt(literal("d"), literal("D")), chars(0x30, 0x37), _HEX, _HEX),
 )
 _ESCAPED = alt(*[literal(c) for c in '"\\/bfnrt'], seq(literal("u"), _NOT_SURROGATE))
-_CHARACTER = alt(chars(0x20, 0x21), chars(0x23, 0x5B), chars(0x5D, 0x7E), _UNICODE, seq(literal("\\"), _ESCAPED))
+_CHARACTER = alt(chars(0x20, 0x21), chars(0x23, 0x5B), chars(0x5D, 0x7E), UNICODE, seq(literal("\\"), _ESCAPED))
 _SPACE = repeat(literal(" "), 0, 1)
 _COMMA, _COLON = seq(literal(","), _SPACE), seq(literal(":"), _SPACE)
 _WHOLE = alt(literal("0"), seq(chars(0x31, 0x39), repeat(_DIGIT, 0, 14)))

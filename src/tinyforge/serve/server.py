@@ -15,7 +15,7 @@ from tinyforge.config import ServeConfig
 from tinyforge.errors import InputError
 from tinyforge.serve.api import create_app
 from tinyforge.serve.api.gate import is_local
-from tinyforge.serve.served import Catalogue
+from tinyforge.serve.catalogue import Catalogue
 
 HEADER_BYTES = 32_768  # of a request's line and headers together
 CONNECTIONS = 1000

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tinyforge.errors import InputError
 from tinyforge.models.sampling import Sampling
+from tinyforge.records import Hit
 from tinyforge.run import write_text
-from tinyforge.serve.answer import Citation, Reply
+from tinyforge.serve.answer import Citation, Reply, to_read
 from tinyforge.serve.history import History, Turn
 from tinyforge.serve.style import instructions
 from tinyforge.serve.talk import Said, Talker
@@ -101,7 +102,9 @@ class Session:
             searched = f"{question} {found.context} {question}" if found.context else question
             hits = talker.knowledge.search(searched, talker.passages)
             note = f"searched for: {searched}\n"
-        given = hits if talker.variant.endswith("+retrieval") else []
+        given: Sequence[Hit] = ()
+        if talker.variant.endswith("+retrieval") and talker.knowledge is not None and hits:
+            given = to_read(searched, hits, talker.knowledge, talker.sentences)
         if talker.writer is None:
             return note + "\n\n".join(f"[{' > '.join(hit.path)}]\n{hit.text}" for hit in hits)
         messages, budget = talker.prompt(question, earlier, given, self.instructions)

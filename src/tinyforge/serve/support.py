@@ -32,6 +32,17 @@ def supported(answer: str, passages: Sequence[str]) -> bool:
     )
 
 
+def verbatim(answer: str, passages: Sequence[str]) -> bool:
+    """Whether each sentence of ``answer`` stands in one of the passages word for word, but for case and punctuation.
+
+    What small models write out of passages are copies; one that is not exact is a slip.
+    """
+    texts = [f" {' '.join(words(passage))} " for passage in passages]
+    parts = [" ".join(words(answer[start:end])) for start, end in sentences(answer)]
+    said = [part for part in parts if part]
+    return bool(said) and all(any(f" {part} " in text for text in texts) for part in said)
+
+
 def _holds(passage: str, sentence: str) -> bool:
     held = frozenset(content_words(passage))
     wanted = content_words(sentence)

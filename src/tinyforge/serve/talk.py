@@ -8,13 +8,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tinyforge.config import Config
+from tinyforge.config import Config, RetrieveConfig
 from tinyforge.errors import InputError
 from tinyforge.models.sampling import GREEDY, Sampling
 from tinyforge.records import Hit, Message
 from tinyforge.retrieve.knowledge import Knowledge
 from tinyforge.run import Run, read_json
-from tinyforge.serve.answer import THRESHOLD, Reply, respond
+from tinyforge.serve.answer import THRESHOLD, Reply, model_of, respond
 from tinyforge.serve.budget import Asked, Budget, fit_conversation
 from tinyforge.serve.followup import FollowUp, follow_up, may_lean, topic
 
@@ -43,6 +43,8 @@ class Talker:
 
     ``remembers`` tells whether earlier turns and instructions go into the prompt. What `tinyforge build` made was
     trained on single questions, so there they do not; a follow-up is then understood by what is searched for.
+    ``sentences`` is how many of its passages' sentences the model is given (0: the passages whole). ``shots`` are
+    examples that go before each question, as turns, where ``variant`` is few-shot.
     """
 
     name: str
@@ -54,6 +56,8 @@ class Talker:
     passages: int = 3
     remembers: bool = False
     run: Run | None = None
+    sentences: int = 0
+    shots: Turns = ()
 
     @classmethod
     def open(
@@ -73,12 +77,16 @@ class Talker:
             return Knowledge.open(places, section_characters, reranker) if places else None
 
         if not (Path(name) / "run.json").is_file():
-            return cls(name, "base", "base+retrieval", _base_writer(name), opened(*knowledge), remembers=True)
+            writer = _base_writer(name)
+            shown = _shown_sentences(writer)
+            return cls(name, "base", "base+retrieval", writer, opened(*knowledge), remembers=True, sentences=shown)
         run = Run.open(name)
         if read_json(run.path("run.json"))["command"] in ("build", "demo") or run.path("answering.json").is_file():
             return cls._of_build(run, variant, lambda: opened(run.path("index"), *knowledge))
+        writer = _run_writer(run)
+        shown = _shown_sentences(writer)
         return cls(
-            name, "tuned", "tuned+retrieval", _run_writer(run), opened(*knowledge), remembers=True, run=run
+            name, "tuned", "tuned+retrieval", writer, opened(*knowledge), remembers=True, run=run, sentences=shown
         )  # fmt: skip
 
     @classmethod
@@ -88,13 +96,15 @@ class Talker:
         answerer = Answerer.open(run.folder, variant)
         return cls(
             str(run.folder),
-            answerer.variant.split("+")[0],
+            model_of(answerer.variant),
             answerer.variant,
             answerer.writer,
             knowledge(),  # only now: an unfinished build has been named by its own message
             answerer.threshold,
             answerer.passages,
             run=run,
+            sentences=answerer.sentences,
+            shots=answerer.shots if answerer.variant == "few-shot" else (),
         )
 
     @property
@@ -147,6 +157,7 @@ class Talker:
             k=self.passages,
             on_token=on_token,
             context=found.context,
+            sentences=self.sentences,
         )
         return Said(reply, found.context, budgets[0] if budgets else None)
 
@@ -165,7 +176,8 @@ class Talker:
         """What a model is given, as far as it fits. Raises InputError without a model."""
         if self.writer is None:
             raise InputError(f"{self.name}: answers by quoting, without a model.", "Say --variant tuned to load one.")
-        asked = Asked(question, hits=tuple(hits))
+        shown = self.shots and self.shots[: self.writer.few_shot(question, self.shots)[1]]
+        asked = Asked(question, tuple(shown), tuple(hits))
         if self.remembers:
             asked = replace(asked, turns=tuple(earlier), instructions=instructions)
         limit = self.writer.context - self.answer_tokens
@@ -195,6 +207,11 @@ class Talker:
         assert writer is not None
         limited = replace(sampling, max_new_tokens=sampling.max_new_tokens or self.answer_tokens)
         return lambda messages: writer.stream(messages, limited)
+
+
+def _shown_sentences(writer: Writer) -> int:
+    """What a model that was not trained on this knowledge is given of it, by its size."""
+    return RetrieveConfig().shown_sentences(writer.model.num_parameters())  # type: ignore[call-arg]
 
 
 def _base_writer(name: str) -> Writer:

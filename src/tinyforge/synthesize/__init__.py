@@ -22,8 +22,9 @@ from tinyforge.synthesize.conflicts import distinct, settle
 from tinyforge.synthesize.facts import Candidate, Coverage, Fact, Place, Rejected, Synthesis, Uncovered
 from tinyforge.synthesize.focus import MOST, weights
 from tinyforge.synthesize.gates import refusal
-from tinyforge.synthesize.places import places
+from tinyforge.synthesize.places import Names, places
 from tinyforge.synthesize.selection import select
+from tinyforge.synthesize.side_by_side import Found, found_side_by_side, worthwhile
 from tinyforge.synthesize.wordings import choose, plainest, questions
 
 RULES = {
@@ -38,6 +39,7 @@ RULES = {
     "conditions": "tinyforge.synthesize.rules.conditions:find",
     "tables": "tinyforge.synthesize.rules.tables:find",
     "coverage": "tinyforge.synthesize.rules.coverage:find",
+    "code": "tinyforge.synthesize.rules.code:find",
 }
 
 Rule = Callable[[Place, int], Iterator[Fact]]
@@ -51,10 +53,14 @@ def synthesize(documents: Sequence[Document], config: SynthesizeConfig, seed: in
     The same documents, configuration and seed give the same examples in the same order. Raises ValueError when an
     answer does not stand in its document, which is a defect of a rule.
     """
-    seen = list(places(documents))
-    rules = _rules()
+    found = found_side_by_side(documents, config) if worthwhile(documents) else found_in(documents, config)
+    seen: list[Place] = []
+    candidates: list[Candidate] = []
     refused: list[tuple[Candidate, str]] = []
-    candidates = [c for place in seen for c in _candidates(place, rules, config, refused)]
+    for place, kept, left in found:
+        seen.append(place)
+        candidates += kept
+        refused += left
     selected = _select(settle(candidates, refused), config, refused)
     worded = distinct([(c, questions(c.fact, c.place)) for c in selected], refused)
     by_id = {document.id: document for document in documents}
@@ -65,6 +71,15 @@ def synthesize(documents: Sequence[Document], config: SynthesizeConfig, seed: in
             raise ValueError(f"rule {example.rule}: answer is not in its document: {example.answer!r}")
     rejected = [_rejected(candidate, gate) for candidate, gate in refused]
     return Synthesis(examples, rejected, _coverage(seen, [c for c, _ in worded], refused))
+
+
+def found_in(documents: Sequence[Document], config: SynthesizeConfig, names: Names | None = None) -> Iterator[Found]:
+    """For every section, in order, what the rules find in it and what the gates refuse; ``names`` of all documents
+    where these are but some of them."""
+    rules = _rules()
+    for place in places(documents, names):
+        refused: list[tuple[Candidate, str]] = []
+        yield place, list(_candidates(place, rules, config, refused)), refused
 
 
 @cache
@@ -159,13 +174,6 @@ def _rejected(candidate: Candidate, gate: str) -> Rejected:
     return Rejected(fact.rule, gate, candidate.question, fact.answer, place.document.source, place.path, fact.spans)
 
 
-def _silence(place: Place) -> str:
-    """Why no rule found anything in a section."""
-    if not place.all_sentences:
-        return "no prose"
-    return "references or exercises" if place.is_apparatus else "no sentence that stands on its own"
-
-
 def _coverage(seen: list[Place], kept: list[Candidate], refused: list[tuple[Candidate, str]]) -> Coverage:
     covered = {candidate.place.number for candidate in kept}
     precise = {candidate.place.number for candidate in kept if not candidate.fact.coverage}
@@ -173,7 +181,7 @@ def _coverage(seen: list[Place], kept: list[Candidate], refused: list[tuple[Cand
     for candidate, gate in refused:
         gates[candidate.place.number][gate] = None
     uncovered = tuple(
-        Uncovered(place.document.source, place.path, ", ".join(gates[place.number]) or _silence(place))
+        Uncovered(place.document.source, place.path, ", ".join(gates[place.number]) or place.silence)
         for place in seen
         if place.number not in covered
     )

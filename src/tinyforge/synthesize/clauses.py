@@ -188,7 +188,7 @@ def modal_object(clause: Clause) -> tuple[str, str] | None:
     if clause.verb not in MODALS:
         return None
     match = _BASE_AFTER_MODAL.match(clause.rest)
-    if match is None or match[1] in ("be", "have", "not", "only", "also"):
+    if match is None or re.match(r"(?:not|never)\b", clause.rest) or match[1] in ("be", "have", "not", "only", "also"):
         return None
     return match[1], match[2]
 
@@ -205,6 +205,8 @@ def named(subject: str) -> bool:
     plain = subject.lower()
     if plain in _KNOWN_SUBJECTS:
         return True
+    if plain.isdigit() or re.match(r"(?:we|you|they|i|currently|today) \w", plain):
+        return False
     if re.match(r"(?:the|an?) [a-z-]+$", subject) or re.search(r"\b(?:still|now|then|also|already|just)\b", plain):
         return False
     return not (points_away(subject) or vague_subject(subject))

@@ -56,7 +56,7 @@ class Place:
 
     ``title`` names the document and ``name`` the section, each so that a reader who sees neither page knows what is
     meant; ``own`` says that the heading alone does, ``shared`` that another section has the same heading. ``known`` is
-    the document's vocabulary.
+    the document's vocabulary. ``quiet`` is the ``silence`` of a place that comes without its sentences.
     """
 
     document: Document
@@ -70,6 +70,7 @@ class Place:
     paragraphs: tuple[tuple[Sentence, ...], ...]
     lists: tuple[ListGroup, ...]
     known: Vocabulary = field(repr=False)
+    quiet: str = ""
 
     @cached_property
     def path(self) -> str:
@@ -84,6 +85,15 @@ class Place:
     def is_intro(self) -> bool:
         """Whether this is the text under the document's own title."""
         return self.own and len(self.section.path) == 1 and self.heading == tidy(self.document.title)
+
+    @property
+    def silence(self) -> str:
+        """Why no rule found anything here, if none did."""
+        if self.quiet:
+            return self.quiet
+        if not self.all_sentences:
+            return "no prose"
+        return "references or exercises" if self.is_apparatus else "no sentence that stands on its own"
 
     @cached_property
     def all_sentences(self) -> tuple[Sentence, ...]:

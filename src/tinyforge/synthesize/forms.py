@@ -27,12 +27,35 @@ DEFINE = (
     "I don't know what {x} {is}.",
     "I'm new to this, what {is} {x}?",
     "Do you know what {x} {is}?",
-    "{X}?",
     "I need a short definition of {b}, please.",
     "The meaning of {b}?",
     "{B}, what's that?",
     "Could you describe {x}?",
     "Help me understand what {x} {is}.",
+)
+
+# A word that only its section explains in this way.
+DEFINE_PLACED = (
+    "In {n}, what {is} {x}?",
+    "When it comes to {n}, what {is} {x}?",
+    "As for {n}: define {x}.",
+    "What is meant by {x} in {n}?",
+    "Can you explain what {x} {is} in {n}?",
+    "I'm reading about {n}. What {is} {x}?",
+    "Looking at {n}, how would you define {x}?",
+    'What does "{b}" mean in {n}?',
+    "My question is about {n}: what {is} {x}?",
+    "About {n}: could you tell me what {x} {is}?",
+    "With regard to {n}, what {is} {x}?",
+    "How does {doc} define {b}, under {n}?",
+    "In {doc}, under {n}, what {is} {x}?",
+    "I have a question on {n}. What exactly {is} {x}?",
+    "What {is} {x}? I mean in {n}.",
+    "For {n}, give me a definition of {b}.",
+    "Regarding {n}, explain {x} in a sentence.",
+    "On the subject of {n}, I'd like to know what {x} {is}.",
+    "{N}: what {is} {x}?",
+    "What do people mean by {x} when it comes to {n}?",
 )
 
 STANDS = (
@@ -169,6 +192,20 @@ EXTRAS = {
     ),
 }
 
+# The same, where they are understood only beside the section's name.
+EXTRAS_PLACED = {
+    "why": (
+        "In {n}, what is the reason that {c}?",
+        "About {n}: why is it that {c}?",
+        "When it comes to {n}, how come {c}?",
+    ),
+    "condition": (
+        "As for {n}: {c}, what happens?",
+        "In {n}, what applies {c}?",
+        "About {n}: what should people know {c}?",
+    ),
+}
+
 ABOUT = (
     "What does {doc} say about {n}?",
     "Tell me about {n}.",
@@ -178,7 +215,6 @@ ABOUT = (
     "I have a question about {n}. What does it say?",
     "What do I need to know about {n}?",
     "How does {doc} describe {n}?",
-    "{N}?",
     "Could you give me some information on {n}?",
     "I'm looking for information about {n}.",
     "Explain {n} to me, please.",
@@ -194,6 +230,7 @@ ABOUT = (
     "What's the story with {n}?",
     "Going by {doc}, what about {n}?",
     "I'd like to hear about {n}.",
+    "What is there to know about {n}?",
 )
 
 # A section that can only be named as such ('the "Overview" section of Billing').
@@ -208,7 +245,6 @@ PART = (
     "Can you explain {n}?",
     "What should I know from {n}?",
     "Give me the main point of {n}.",
-    "{N}?",
     "What is written in {n}?",
     "I'm looking at {n}. What does it tell me?",
     "Help me understand {n}.",
@@ -316,7 +352,32 @@ CELL = (
     "Give me the {t} that {n} shows for {r}.",
 )
 
+# What is typed or shown under a heading.
+CODE = (
+    "What code is shown under {n}?",
+    "Show me the code under {n}.",
+    "Give me the example code from {n}.",
+    "What does the code in {n} look like?",
+    "Which code does {n} show?",
+    "I need the code that {n} gives.",
+    "Can you show the code for {n}?",
+    "What is the code listing under {n}?",
+    "Print the code given under {n}.",
+    "How does the code for {n} read?",
+    "In {doc}, what code stands under {n}?",
+    "What code sample comes with {n}?",
+    "Write out the code from {n}.",
+    "I'm looking for the code under {n}.",
+    "Could you give me the code that stands in {n}?",
+    "What do I find as code under {n}?",
+    "Code for {n}, please.",
+    "Let me see the code of {n}.",
+    "What's the snippet under {n}?",
+    "Which snippet does {n} have?",
+)
+
 FAMILIES = {
+    "code": CODE,
     "define": DEFINE,
     "stands": STANDS,
     "faq": FAQ,

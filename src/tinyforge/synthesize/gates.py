@@ -14,7 +14,7 @@ from tinyforge.synthesize.facts import Candidate
 from tinyforge.synthesize.language import holds, leans, points_away, straight, vague_subject, words
 
 # Their answers are values, questions' answers or lists; they need not be sentences that stand alone.
-_SHORT_ANSWERS = frozenset(("acronym", "value", "table", "faq", "heading", "entry", "glossary"))
+_SHORT_ANSWERS = frozenset(("acronym", "value", "table", "faq", "heading", "entry", "glossary", "code"))
 _URL = re.compile(r"(?:https?://|www\.)\S+|\b[\w-]+(?:\.[\w-]+)*\.(?:com|org|net|io|edu|gov|dev)\b\S*|\S+@\S+\.\w+")
 _ADDRESS = ("://", "www.", "@", ".com", ".org", ".net", ".io", ".edu", ".gov", ".dev")  # every match has one of them
 _PLACEHOLDERS = (
@@ -23,19 +23,22 @@ _PLACEHOLDERS = (
 )  # fmt: skip
 _TO_DO = re.compile(r"%\(\w+\)s|\b(?:TODO|TBD|FIXME|XXX)\b")
 _AWAY = re.compile(
-    r"\b(?:(?:as|are|is|be|was|were|list(?:ed)?|shown|given|described|the|see|mentioned|discussed|in) (?:below|above)|"
+    r"\b(?:(?:as|are|is|be|was|were|list(?:ed)?|shown|given|described|the|see|\w+ed|in) (?:below|above)|"
     r"(?:the|as) follow(?:s|ing)\b(?! (?:year|day|month|week|morning))|(?:figure|table|exhibit|listing|equation) "
-    r"(?:\d|\(|above|below|shows)|(?:this|that|the (?:previous|next|preceding|last|present|current)) "
+    r"(?:\d[\d.]*|\(|above|below|shows)|(?:this|that|our|the (?:previous|next|preceding|last|present|current)) "
     r"(?:section|chapter|module|page|example|exercise|lesson|figure|table|graph|diagram)|(?:previous|next|earlier|"
-    r"later) (?:sections?|chapters?|modules?)|you (?:will|'ll) (?:learn|see|read))\b",
+    r"later) (?:sections?|chapters?|modules?)|(?:described|mentioned|discussed|noted|defined|given|introduced|shown) "
+    r"(?:earlier|before|previously)|you (?:will|'ll) (?:learn|see|read))\b",
 )
 # A quick look: every match has one of these.
 _AWAY_SIGNS = (
     "below", "above", "follow", "figure", "table", "exhibit", "listing", "equation", "section", "chapter", "module",
-    "page", "example", "exercise", "lesson", "graph", "diagram", "you will", "you 'll",
+    "page", "earlier", "before", "previously", "example", "exercise", "lesson", "graph", "diagram", "you will",
+    "you 'll",
 )  # fmt: skip
 # Where a reference was cut out ("as the data in show", "see and"), a word is missing.
 _HOLE_WORDS = (
+    ("in see from by", "has have had"),
     ("in see from by of with to at", "show shows illustrate illustrates present presents display displays list lists "
      "summarizes provides and or are is was"),
     ("the a an", "is are show shows of in and"),
@@ -45,9 +48,21 @@ _HOLE_PAIRS = frozenset(pair for first, then in _HOLE_WORDS for pair in product(
 _HOLE_PAIR = re.compile(
     "|".join(rf"\b(?:{'|'.join(a.split())}) (?:{'|'.join(b.split())})\b" for a, b in _HOLE_WORDS), re.I
 )
-_HOLE_MARK = re.compile(r"[.,;](?:(?<=\s,)| [.,;]|(?<=\.)\.\s)")
+# "codified in 13", "had rejected 310's": the number of something whose name was a link.
+_HOLE_NUMBER = re.compile(
+    r"\b(?:codified|described|specified|defined|proposed|introduced|accepted|discussed|outlined|explained|rejected|see|"
+    r"per|unlike)(?: in| by| for| of)? (?!1[5-9]\d\d|20\d\d)\d{2,4}(?:'s\b|[.,;)]|$| (?:and|or|as|is|was)\b)"
+)
+_HOLE_MARK = re.compile(
+    r"[a-z]\. (?:\(\w\) )?(?:shows|lists|illustrates|presents|summarizes|provides|displays|compares|contains)\b|"
+    r"[.,;](?:(?<=\s,)| [.,;]|(?<=\.)\.\s)"
+)
 _HOLE_BRACKET = re.compile(
-    r"(?<=\s)\(\s*\)|\(\s*(?:see|and|or)?\s*[),]|^\(\w\) |\b(?:of|in|see) [(]\w[)]|\bas \(\w\)", re.I
+    r"(?<=\s)\(\s*\)|(?<![\w\])`])\(\s*(?:see|and|or)?\s*[),]|^\(\w\) |\b(?:of|in|see) [(]\w[)]|\bas \(\w\)", re.I
+)
+# What is left of reStructuredText: a reference (name_, name__), a role (:func:).
+_REFERENCE = re.compile(
+    r"(?<![\w_])\w[\w-]*[a-zA-Z0-9]__?(?![\w(\[=]|\.\w)|<https?:|(?<!\w):[a-z]{2,}[+:`~A-Z]|\]_|\\\s|\[#\w*\]"
 )
 _CODE_LINE = re.compile(r"(?:def|if|for|while|try|class|with|else|elif)\b.*:\s.*[=()]")
 _RETURNS = re.compile(r"\breturn\b[^.]*\breturn\b")
@@ -114,7 +129,9 @@ def dangling_answer(c: Candidate) -> bool:
 
 
 def answer_points_elsewhere(c: Candidate) -> bool:
-    return text_points_elsewhere(c.fact.answer)
+    """What a section says may begin with "This section"."""
+    answer = c.fact.answer
+    return text_points_elsewhere(answer.removeprefix("This section") if c.fact.rule == "section" else answer)
 
 
 def answer_too_short(c: Candidate) -> bool:
@@ -140,9 +157,22 @@ def heading_like(c: Candidate) -> bool:
 
 def broken_fragment(c: Candidate) -> bool:
     answer = c.fact.answer
+    if c.fact.rule == "code":
+        return False
+    if not c.fact.coverage and _HOLE_NUMBER.search(answer):
+        return True
     if answer.endswith((":", ",", ";", "(", "—")) or _unbalanced(answer):
         return True
     return c.fact.rule not in ("value", "table") and _hole(answer)
+
+
+def markup_left(c: Candidate) -> bool:
+    """Signs of reStructuredText that no reader of it took away; a section's opening may have them."""
+    return not c.fact.coverage and (_markup(c.fact.answer) or _markup(c.question))
+
+
+def _markup(text: str) -> bool:
+    return holds(text, ("_", ":", "\\", "[#")) and _REFERENCE.search(text) is not None
 
 
 def _unbalanced(text: str) -> bool:
@@ -163,6 +193,8 @@ def template_junk_in(text: str) -> bool:
 
 def code_in_sentence(c: Candidate) -> bool:
     answer = c.fact.answer
+    if c.fact.rule == "code":
+        return False
     if _symbols(answer) > 0.06 or "== " in answer or "!= " in answer or _CODE_LINE.match(answer):
         return True
     return "return" in answer and _RETURNS.search(answer) is not None
@@ -191,6 +223,7 @@ GATES: dict[str, Callable[[Candidate], bool]] = {
         link_only,
         heading_like,
         broken_fragment,
+        markup_left,
         template_junk,
         code_in_sentence,
         repeats_question,

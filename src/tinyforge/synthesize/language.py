@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 _WORD = re.compile(r"[^\W_]+")
+_TO_SPACES = {number: " " for number in range(128) if not chr(number).isalnum()}  # what _WORD leaves out of ASCII
 _LOWER_WORD = re.compile(r"(?<![\w.'’/@-])[a-z][a-z]+(?:-[a-z]+)*(?![/.@-]\w)")
 _NAME_INSIDE = re.compile(r"(?<=[a-z,] )[A-Z][a-z]+")
 _NEXT_CAPITAL = re.compile(r"[\s-]+(?:(?:of|and|&|the|for|a|in|on|to|-) )*[A-Z][a-z]")
@@ -36,7 +37,8 @@ LEANING = (PRONOUNS - {"his", "her"}) | frozenset(
 # A document that speaks of itself is understood.
 _ITSELF = re.compile(
     r"(?:in |with |throughout )?this (?:handbook|guide|document|manual|policy|tutorial|book|pep|rfc|eip|"
-    r"proposal|report|glossary|specification|playbook|course)\b"
+    r"proposal|report|glossary|specification|playbook|course|section)\b|"
+    r"(?:both|neither|either) [\w -]{2,28} (?:and|n?or) "
 )
 _SECOND_LEANS = re.compile(
     r"[a-z]+,? (?:it|they|these|this|those|he|she)(?:'[a-z]+)?\b(?! (?:comes|is (?:important|easy|hard|possible)))"
@@ -85,7 +87,7 @@ _GENERIC_PHRASES = frozenset(
     "not ok|open issues|quick start|rejected ideas|related work|return values|see also|start here|table of contents|"
     "the basics|unresolved questions|use cases|what is it|what it is|wrap up|what s next|key takeaways|"
     "problem it addresses|how it helps|backwards compatibility|backward compatibility|reference implementation|"
-    "security implications|how to teach this".split("|")
+    "security implications|how to teach this|key concepts and summary|key terms|chapter summary".split("|")
 )
 
 _VAGUE_HEADS = frozenset(
@@ -131,7 +133,8 @@ def normal(text: str) -> str:
 
 @lru_cache(maxsize=4096)
 def words(text: str) -> tuple[str, ...]:
-    return tuple(_WORD.findall(text.lower()))
+    lower = text.lower()
+    return tuple(lower.translate(_TO_SPACES).split() if lower.isascii() else _WORD.findall(lower))
 
 
 def holds(text: str, signs: Iterable[str]) -> bool:
@@ -174,10 +177,38 @@ def points_away(text: str) -> bool:
     return not found or not _AWAY.isdisjoint(found) or not PRONOUNS.isdisjoint(found[:3])
 
 
+_BARE_DEFINITE = re.compile(
+    r"\b[Tt]he ([a-z]{3,})(?= (?:is|are|was|were|has|have|had|will|would|can|could|may|might|must|should|does|do|did|"
+    r"and|or|but|to|by|at|from|with|as|if|when|because|than|then|it|they|he|she|a|an|the|not|also|only)\b|[.,;:)?!]|$)"
+)
+# Of these there is one.
+_ONE_OF = frozenset(
+    """world government economy macroeconomy federal market public future past present law user users text rest
+    reader other others same following first last latter former end beginning internet web country nation
+    company employer employee year""".split()
+)
+
+
+def one_of(phrase: str) -> bool:
+    """Whether there is one of it ("the economy"), or the phrase holds a name ("the Dental plan")."""
+    return words(phrase)[-1] in _ONE_OF or re.search(r"(?<=.)[A-Z]", phrase) is not None
+
+
+def bare_definite(text: str, known: Iterable[str]) -> str:
+    """The noun of a "the equation" that neither ``known`` nor the text before it has told of, or ""."""
+    told = {word.rstrip("s") for word in known}
+    for match in _BARE_DEFINITE.finditer(text):
+        noun = match[1].rstrip("s")
+        before = {word.rstrip("s") for word in words(text[: match.start()])}
+        if match[1] not in _ONE_OF and noun not in told and noun not in before:
+            return match[1]
+    return ""
+
+
 @lru_cache(maxsize=1024)
 def generic_heading(heading: str) -> bool:
     """Whether a heading says nothing without its document's name."""
-    plain = normal(heading)
+    plain = re.sub(r"^(?:the|an?|our|my|your|its|this) (?=\w)", "", normal(heading))
     return not plain or plain in _GENERIC or plain in _GENERIC_PHRASES or plain.isdigit() or len(plain) < 2
 
 
@@ -192,12 +223,28 @@ def vague_subject(subject: str) -> bool:
     return last in _VAGUE_HEADS and (len(found) < 3 or " of " not in subject)
 
 
+_COMMANDS = frozenset(
+    """add allow avoid bring build call change choose clarify copy create define delete deprecate disable do don't drop
+    enable enforce ensure expose extend find fix follow force forbid get give go handle have hide ignore implement
+    import improve include inherit introduce join keep leave load look make mark merge move name open pass prevent
+    propose provide put raise read reduce refer reject relax remove rename replace require restrict return reuse run set
+    show
+    simplify skip split start stop store support switch take treat try turn use wait write""".split()
+)
+_OPENS_COMMAND = frozenset(
+    """a an the to all any some each every no not only more new existing another your our its their it them this that
+    these those with from for by in on as into using multiple single separate""".split()
+)
+
+
 def noun_like(heading: str) -> bool:
     """Whether "about {heading}" reads as English; adverbs, clauses and lone adjectives do not."""
     found = words(heading)
     if not found or heading.endswith(("?", "!", ".", ":")) or len(found) > 9:
         return False
     first = found[0]
+    if len(found) > 1 and first in _COMMANDS and found[1] in _OPENS_COMMAND:
+        return False
     if first in ("in", "on", "at", "with", "without", "from", "to", "for", "by", "if", "when", "while", "how", "what",
                  "why", "who", "where", "which", "not", "no", "it", "this", "that", "these", "there", "is", "are",
                  "can", "do", "does", "don", "let", "before", "after", "as", "be", "you", "we", "they",

@@ -5,36 +5,68 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 from tinyforge.records import Block, Document, Section, Span
 from tinyforge.retrieve.sentences import sentences
+from tinyforge.synthesize.clauses import split_clause
 from tinyforge.synthesize.facts import Item, ListGroup, Place, Sentence
 from tinyforge.synthesize.language import Vocabulary, generic_heading, normal, noun_like, tidy
 
 _ORDINALS = ("second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
+_LIBRARY = 50  # documents from which a heading alone ("Protocol changes") is not enough to know which is meant
 _NUMBERED = re.compile(r"(?:\d+|[a-z])[.)]\s*$")
 _HEADING_NUMBER = re.compile(r"^(?:(?:chapter|section|part)\s+)?(?:\d+(?:\.\d+)*[.):]?|[IVX]+\.)\s+(?=\w)", re.I)
 _ENDS_HEADING = re.compile(r"[\s:.#¶]+$")
 
 
-def places(documents: Sequence[Document]) -> Iterator[Place]:
-    """Every section of every document, in order.
+@dataclass(frozen=True)
+class Names:
+    """How often each title and heading, in its normal form, stands in how many documents."""
+
+    titles: Counter[str]
+    headings: Counter[str]
+    documents: int
+
+    def within(self, document: Document) -> Names:
+        """What of it decides how the sections of one document are named."""
+        headings = (normal(section.heading) for section in document.sections())
+        title = normal(document.title)
+        own = Counter({heading: self.headings[heading] for heading in headings})
+        return Names(Counter({title: self.titles[title]}), own, self.documents)
+
+    def to_json(self) -> dict[str, Any]:
+        return vars(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Names:
+        return cls(Counter(data["titles"]), Counter(data["headings"]), data["documents"])
+
+
+def names_of(documents: Sequence[Document]) -> Names:
+    titles = Counter(normal(document.title) for document in documents)
+    headings = Counter(normal(s.heading) for document in documents for s in document.sections())
+    return Names(titles, headings, len(documents))
+
+
+def places(documents: Sequence[Document], names: Names | None = None) -> Iterator[Place]:
+    """Every section of every document, in order; ``names`` of all documents where these are but some of them.
 
     A document whose title is generic or shared is named after its file; a heading that is generic, shared, or not a
     noun is named together with its document.
     """
-    titles = Counter(normal(document.title) for document in documents)
-    sections = [document.sections() for document in documents]
-    headings = Counter(normal(s.heading) for found in sections for s in found)
+    names = names or names_of(documents)
     number = 0
-    for document, found in zip(documents, sections, strict=True):
-        title = _title(document, titles)
+    for document in documents:
+        found = document.sections()
+        title = _title(document, names.titles)
         known = Vocabulary.of(document.text)
         within = Counter(normal(s.heading) for s in found)
         named: Counter[str] = Counter()
         for section in found:
-            place = _place(document, section, number, title, headings, within, known)
+            library = names.documents >= _LIBRARY
+            place = _place(document, section, number, title, names.headings, within, known, library)
             named[place.name] += 1
             yield place if named[place.name] == 1 else _again(place, named[place.name])
             number += 1
@@ -71,6 +103,7 @@ def _place(
     headings: Counter[str],
     within: Counter[str],
     known: Vocabulary,
+    library: bool,
 ) -> Place:
     heading = clean_heading(section.heading)
     name, own, shared = title, True, False
@@ -79,7 +112,7 @@ def _place(
         parent = (
             clean_heading(section.path[-2]) if within[normal(section.heading)] > 1 and len(section.path) > 2 else ""
         )
-        name, own = _name(heading, title, parent, shared)
+        name, own = _name(heading, title, parent, shared or library)
     elif _before_heading(document, section):
         name, own = f"the lines above the heading of {title}", False
     paragraphs, lists = _body(document, section)
@@ -93,7 +126,7 @@ def _before_heading(document: Document, section: Section) -> bool:
 
 
 def _name(heading: str, title: str, parent: str, shared: bool) -> tuple[str, bool]:
-    noun = noun_like(heading) and not generic_heading(heading)
+    noun = noun_like(heading) and not generic_heading(heading) and split_clause(heading.lower()) is None
     if noun and not shared:
         return heading, True
     inside = f"{parent} ({title})" if parent else title

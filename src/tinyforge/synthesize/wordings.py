@@ -10,6 +10,7 @@ from tinyforge.synthesize import forms
 from tinyforge.synthesize.facts import Fact, Place
 from tinyforge.synthesize.language import (
     FUNCTION_WORDS,
+    bare_definite,
     generic_heading,
     is_plural,
     normal,
@@ -20,6 +21,7 @@ from tinyforge.synthesize.person import first_person
 
 FEWEST = 12
 _SLOT = re.compile(r"\{(\w+)\}")
+_CODE = re.compile(r"\w_\w|\w\(|['`]\w|\b[A-Z]{2,}_?[A-Z]* (?:is|are)\b")  # a name of a program, not of the world
 _ARTICLE = re.compile(r"^(?:an?|the|our|your|their)\s+", re.I)
 _HANDBOOK = re.compile(
     r"\b(?:handbook|guide|manual|glossary|policy|dictionary|encyclopedia|textbook|playbook|faq)$", re.I
@@ -54,6 +56,8 @@ def _slots(fact: Fact, place: Place) -> dict[str, str]:
     slots = {"doc": document_name(place.title), "n": place.name, "x": fact.subject, **dict(fact.slots)}
     if not place.own and slots["n"] == place.name:
         slots["doc"] = "the text"  # the section's name has the document's in it already
+    if place.title in slots["n"] and fact.form not in ("intro", "part"):
+        slots["doc"] = "the text"
     slots["b"] = _ARTICLE.sub("", slots["x"]).strip("\"'“”‘’")
     slots.setdefault("is", "are" if is_plural(slots.get("t", slots["b"])) else "is")
     return _with_capitals(slots)
@@ -97,26 +101,59 @@ def _spaced(text: str) -> str:
 
 
 def _templates(fact: Fact, place: Place) -> tuple[str, ...]:
+    if fact.form == "define" and not _known_by_name(fact, place):
+        return forms.DEFINE_PLACED
     if fact.form in forms.FAMILIES:
         return forms.FAMILIES[fact.form]
-    ask = forms.ASK if speaks_for_itself(fact, place) else forms.ASK_PLACED
-    return (ask[0], *forms.EXTRAS.get(fact.form, ()), *ask[1:])
+    if fact.form in ("steps", "list"):  # these name their section themselves
+        ask, extras = forms.ASK, forms.EXTRAS[fact.form]
+        return (ask[0] if speaks_for_itself(fact, place) else forms.ASK_PLACED[0], *extras, *ask[1:])
+    if speaks_for_itself(fact, place):
+        return (forms.ASK[0], *forms.EXTRAS.get(fact.form, ()), *forms.ASK[1:])
+    return (forms.ASK_PLACED[0], *forms.EXTRAS_PLACED.get(fact.form, ()), *forms.ASK_PLACED[1:])
+
+
+def _known_by_name(fact: Fact, place: Place) -> bool:
+    """Whether what is to be defined is a name or a term, and no word that its section uses in its own way."""
+    found = words(_ARTICLE.sub("", fact.subject))
+    if fact.rule == "glossary":
+        return len(found) > 1  # "peak" is the peak of many things
+    bare = {word.rstrip("s") for word in found}
+    if any(bare == {w.rstrip("s") for w in words(title)} for title in (place.heading, place.title, place.name)):
+        return True
+    named = any(word[:1].isupper() for word in fact.subject.split()[-len(found) :])
+    return named and not (len(found) == 1 and re.match(r"an? ", fact.subject, re.I))  # "a Context" is one of many
+
+
+def _opening(fact: Fact) -> str:
+    """A claim, or a condition behind its "if"."""
+    return re.sub(r"^(?:if|when|once|whenever) ", "", fact.slot("c"))
 
 
 def speaks_for_itself(fact: Fact, place: Place) -> bool:
     """Whether a question says enough to be understood without its section's name."""
+    if re.match(r"(?:the|we|our)\b", fact.slot("c") and _opening(fact)):
+        return False  # which one, or who, only the section says
     asked = fact.slot("d") or fact.slot("i")
+    if bare_definite(asked, words(place.heading)) or _CODE.search(asked):
+        return False
     said = {word for word in words(asked) if word not in FUNCTION_WORDS}
     heading = {word for word in words(place.heading) if word not in FUNCTION_WORDS}
     if heading and heading <= said and not place.shared and not generic_heading(place.heading):
         return True
+    if not place.own:
+        return False  # a section that needs its document's name to be known
     return len(said) >= 5 or (len(said) >= 3 and _NAME_INSIDE.search(asked) is not None)
 
 
 @lru_cache(maxsize=256)
 def document_name(title: str) -> str:
     """How a question refers to a document: "the Employee Handbook", or its title in quotation marks."""
-    if _HANDBOOK.search(title):
+    if (
+        _HANDBOOK.search(title)
+        and len(words(title)) <= 5
+        and not re.match(r"(?:how|why|what|when|who|where)\b", title, re.I)
+    ):
         return title if _ARTICLE.match(title) else f"the {title}"
     return title if '"' in title else f'"{title}"'
 

@@ -77,6 +77,10 @@ class World:
         shared: T = self.gather(work() if self.first else None)[0]
         return shared
 
+    def wait(self) -> None:
+        """Until every worker is here."""
+        self.gather(None)
+
     def most(self, values: Sequence[float]) -> list[float]:
         """Of each of the values the largest that any worker has."""
         return [max(column) for column in zip(*self.gather(list(values)), strict=True)]
@@ -234,7 +238,7 @@ def shares(
     """
     if world.size == 1:
         return [Share(indices) for indices in batches]
-    if together or len(batches) % world.size == 0:
+    if deals(len(batches), world, together):
         dealt = [Share(indices) for indices in batches[world.rank :: world.size]]
         missing = -(-len(batches) // world.size) - len(dealt)
     else:
@@ -242,6 +246,11 @@ def shares(
         dealt = [Share(part) for part in parts if len(part)]
         missing = len(parts) - len(dealt)
     return [*dealt, *[Share(batches[0][:1], False)] * (missing if in_step else 0)]
+
+
+def deals(count: int, world: World, together: bool) -> bool:
+    """Whether so many micro-batches of a step are dealt out whole; else each worker has a part of each of them."""
+    return together or count % world.size == 0
 
 
 def cut(indices: NDArray[np.int64], lengths: Any, world: World) -> NDArray[np.int64]:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from tinyforge.errors import InputError
 from tinyforge.train.loss import chunks
 
 
@@ -121,3 +122,16 @@ def distillation_loss(
         student.states, weight_VD, targets_N, teacher, temperature, share
     )
     return result
+
+
+def hidden_distance(student: Outputs, teacher: Outputs) -> Tensor:
+    """The sum over the N positions of 1 - cos(student's, teacher's last hidden state), as in DistilBERT (Sanh et al.
+    2019, arXiv:1910.01108). Raises InputError where one has no such states, or they are not equally wide.
+    """
+    if student.weight_VD is None or teacher.weight_VD is None or student.states.shape != teacher.states.shape:
+        raise InputError(
+            "train.distill_hidden: student and teacher have no hidden states of the same width.",
+            "Set it to 0, or make the student of the teacher's own layers: --student layers:N",
+        )
+    cosine_N = torch.nn.functional.cosine_similarity(student.states.float(), teacher.states.float(), dim=-1)
+    return (1 - cosine_N).sum()

@@ -16,7 +16,7 @@ from tinyforge.models.calibrate import Calibration, calibrate
 from tinyforge.models.responses import BATCH_TOKENS, store_responses
 from tinyforge.records import Example
 from tinyforge.train.device import device_of, place
-from tinyforge.train.loop import Rows
+from tinyforge.train.rows import Rows
 
 
 def finish(

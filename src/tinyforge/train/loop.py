@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import math
 import random
-import signal
-import threading
 import time
-from array import array
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from tinyforge.config import TrainConfig
 from tinyforge.dataset.batches import BatchPlan
@@ -26,86 +23,24 @@ from tinyforge.models.attention import own_attention
 from tinyforge.models.lean import lean_layers
 from tinyforge.models.machine import matrix_rates, release_memory
 from tinyforge.records import Tokens
-from tinyforge.train import checkpoint, watch
+from tinyforge.train import watch
 from tinyforge.train.budget import Budget
 from tinyforge.train.checkpoint import Progress
 from tinyforge.train.compiled import compiling
 from tinyforge.train.cost import Work
-from tinyforge.train.device import device_of, memory_mb, place_state
+from tinyforge.train.device import device_of, memory_mb
 from tinyforge.train.distributed import ALONE, Share, World, shares
+from tinyforge.train.interrupt import interruptible
+from tinyforge.train.keep import Keeper
 from tinyforge.train.objectives.base import Objective, Packs, Prepares
 from tinyforge.train.optimizer import MasterOptimizer
+from tinyforge.train.rows import Rows
 from tinyforge.train.schedule import learning_rate_factor
+from tinyforge.train.status import Rates, Result, Status
 from tinyforge.train.workers import divide
 
 TRIM_EVERY = 20  # steps; a trim costs milliseconds
 DEV_BUDGET = 4  # times the tokens of a training batch: nothing is kept for a backward pass
-
-
-class Rows(Protocol):
-    """Encoded examples that know their lengths: a list behind :class:`EncodedRows`, or a memory-mapped store."""
-
-    @property
-    def lengths(self) -> Any: ...
-    def __len__(self) -> int: ...
-    def __getitem__(self, index: int) -> Tokens: ...
-
-
-class EncodedRows:
-    """Rows held in memory, end to end in two arrays: a quarter of what lists of Python integers take."""
-
-    def __init__(self, rows: Iterable[Tokens]) -> None:
-        ids, labels = array("i"), array("i")
-        lengths, borders = [], array("i")
-        for row in rows:
-            ids.extend(row.ids)
-            labels.extend(row.labels)
-            lengths.append(len(row.ids))
-            borders.append(row.border)
-        self._ids, self._labels, self._borders = ids, labels, borders
-        self.lengths = np.array(lengths, dtype=np.int64)
-        self._ends = np.cumsum(self.lengths)
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    def __getitem__(self, index: int) -> Tokens:
-        end = int(self._ends[index])
-        start = end - int(self.lengths[index])
-        return Tokens(list(self._ids[start:end]), list(self._labels[start:end]), self._borders[index])
-
-
-@dataclass(frozen=True)
-class Status:
-    """What a person wants to see after a step. Rates are averages over the last steps; memory is resident MB.
-
-    ``peak_share`` is the part of the machine's measured matrix rate that went into useful tokens.
-    ``metrics`` are the objective's own, as means over the step.
-    """
-
-    step: int
-    total: int
-    loss: float
-    dev_loss: float | None
-    learning_rate: float
-    gradient_norm: float
-    tokens_per_second: float
-    eta_seconds: float
-    memory_mb: float
-    peak_share: float
-    metrics: dict[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Result:
-    steps: int
-    total_steps: int
-    tokens: int
-    seconds: float
-    best_step: int
-    best_loss: float
-    stopped_by: str
-    """``epochs``: every pass was made; else the option that ended it: max_steps, max_minutes or patience."""
 
 
 def checkpoint_activations(model: Any) -> None:
@@ -130,28 +65,6 @@ def dev_loss(model: nn.Module, objective: Objective, rows: Rows, budget: int, wo
     model.train()
     found = world.add({"loss": total, "weight": weight})
     return found["loss"] / max(1, found["weight"])
-
-
-@contextmanager
-def _interruptible() -> Iterator[dict[str, int]]:
-    """Turn SIGTERM and Ctrl-C into a request to stop after the step that is running."""
-    asked: dict[str, int] = {}
-    if threading.current_thread() is not threading.main_thread():
-        yield asked
-        return
-
-    def ask(number: int, _frame: object) -> None:
-        if asked:
-            raise Interrupted(number)  # asked twice: the person does not want to wait for the step
-        asked["signal"] = number
-
-    heeded = [s for s in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(s) is not signal.SIG_IGN]
-    previous = {s: signal.signal(s, ask) for s in heeded}
-    try:
-        yield asked
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 @dataclass
@@ -186,7 +99,7 @@ class Training:
         self._budget = Budget.of(len(self._plan), config)
         self.total = self._budget.total
         self._watch = watch.Watch(config, self.total)
-        self._rates: deque[tuple[float, int, float]] = deque(maxlen=20)
+        self._rates = Rates()
         self._work = Work.of(self.model)
         self._peak = self._matrix_rate()
         self._compiled = compiling(self.model, config)
@@ -202,6 +115,16 @@ class Training:
     def batches(self) -> BatchPlan:
         """All the micro-batches, of which ``total`` steps are taken."""
         return self._plan
+
+    @property
+    def shares_weights(self) -> bool:
+        """Whether each worker holds only a part of the model (FSDP2)."""
+        return not self._workers.whole_model
+
+    @property
+    def together(self) -> bool:
+        """Whether the rows of a micro-batch have to stay with one worker."""
+        return bool(getattr(self.objective, "compares_rows", False))
 
     def begin(self) -> None:
         """What comes before the first step, once: the mode, and what the objective keeps of the model's start."""
@@ -240,6 +163,10 @@ class Training:
         optimizer.gather()
         return float(summed.detach()), weight, metrics
 
+    def add_gradients(self, optimizer: MasterOptimizer) -> None:
+        """Make the gradients of this worker's rows those of all workers' rows."""
+        self._workers.add_gradients(optimizer.masters)
+
     def run(self) -> Result:
         """Train to the end, from the newest checkpoint when there is one.
 
@@ -250,6 +177,17 @@ class Training:
 
     def _run(self) -> Result:
         watch.refuse_again(self.folder, self.key, self.config)
+        self._keeper = Keeper(
+            self.folder,
+            self.key,
+            self.config,
+            self.learning_rate,
+            self._watch,
+            self._workers,
+            self.world,
+            self._device,
+            self.on_note,
+        )
         for note in (self._budget.note(), *self._workers.notes):
             self._tell(note)
         self.begin()
@@ -258,13 +196,12 @@ class Training:
         random.seed(seed)
         np.random.seed(seed % 2**32)
         optimizer = self._workers.prepare(self.learning_rate)
-        progress = self._restore(optimizer)
+        progress = self._keeper.restore(optimizer, self.total)
         if self._watch.on and progress.step == 0:
             first = range(min(watch.START_BATCHES, len(self._plan)))
             self._watch.begin(self.model, self.objective, (self._batch(number) for number in first))
         stopped = progress.stale >= self.config.patience
-        self._saved_step, self._saved_at = progress.step, time.monotonic()
-        with _interruptible() as asked:
+        with interruptible() as asked:
             while not stopped and not self._budget.ended(progress):
                 before = self._budget.position(progress)
                 status = self._step(optimizer, progress)
@@ -277,15 +214,14 @@ class Training:
                 if progress.step % TRIM_EVERY == 0:
                     release_memory()
                 self.on_status(Status(**{**status, "dev_loss": measured_loss}))
-                late = time.monotonic() - self._saved_at > self.config.checkpoint_seconds
                 # Read once: a signal that comes after this line waits for the next step. The workers agree on it.
-                leaving, due = map(int, self.world.most((asked.get("signal", 0), late)))
+                leaving, due = map(int, self.world.most((asked.get("signal", 0), self._keeper.late)))
                 if leaving or due or (measured and progress.seconds > self.config.checkpoint_seconds):
-                    self._save(optimizer, progress)
+                    self._keeper.save(optimizer, progress)
                 if leaving:
                     raise Interrupted(leaving)
-        self._check(progress, self._workers.whole(optimizer.masters))
-        self._take_best(optimizer, progress)
+        self._keeper.check(progress, self._workers.whole(optimizer.masters))
+        self._keeper.take_best(optimizer, progress)
         self._workers.finish()
         reason, why = self._budget.ending(progress, stopped)
         self._tell(why)
@@ -305,9 +241,8 @@ class Training:
 
     def _shares(self, numbers: Iterable[int]) -> list[Share]:
         """This worker's part of a step's micro-batches."""
-        together = getattr(self.objective, "compares_rows", False)
         batches = [self._plan[number] for number in numbers]
-        return shares(batches, self.rows.lengths, self.world, together, in_step=not self._workers.whole_model)
+        return shares(batches, self.rows.lengths, self.world, self.together, in_step=self.shares_weights)
 
     def _batch(self, number: int) -> list[Tokens]:
         return [self.rows[int(i)] for i in self._plan[number]]
@@ -316,41 +251,7 @@ class Training:
         seen = self._watch.diverged(progress.step, status["loss"])
         if seen:
             self.on_status(Status(**{**status, "dev_loss": None}))
-            self._give_up(progress, progress.step, f"training diverged at step {progress.step}: {seen}")
-
-    def _check(self, progress: Progress, tensors: dict[str, Tensor]) -> None:
-        """Raises TrainingError when one of them is not finite: such a state is never kept."""
-        spoilt = watch.not_finite(tensors)
-        if spoilt:
-            self._give_up(progress, progress.step, f"after step {progress.step}, {spoilt} holds what is no number")
-
-    def _give_up(self, progress: Progress, step: int, message: str) -> NoReturn:
-        best = checkpoint.best_path(self.folder, progress.best_step) if progress.best_step >= 0 else None
-        newest = checkpoint.newest_path(self.folder, self.key)
-        error = watch.give_up(message, best, newest, self.config, self.learning_rate)
-        if self.world.first:
-            watch.note_down(self.folder, self.key, step, error)
-        raise error
-
-    def _restore(self, optimizer: MasterOptimizer) -> Progress:
-        found = checkpoint.load_newest(self.folder, self.key, self.on_note, self.world)
-        if found is None:
-            return Progress()
-        progress, tensors = found
-        optimizer.load(self._workers.split(place_state(tensors, self._device), optimizer.masters))
-        self._watch.load(progress.losses)
-        self.on_note(f"continuing at step {progress.step} of {self.total}")
-        return progress
-
-    def _save(self, optimizer: MasterOptimizer, progress: Progress) -> None:
-        """Write a checkpoint of this step once, unless the last steps may be the first of a divergence."""
-        if self._watch.suspicious or progress.step == self._saved_step:
-            return
-        tensors = self._workers.whole(optimizer.tensors())
-        self._check(progress, tensors)
-        progress.losses = self._watch.state()
-        checkpoint.save(self.folder, progress, tensors, self.key, self.world)
-        self._saved_step, self._saved_at = progress.step, time.monotonic()
+            self._keeper.give_up(progress, progress.step, f"training diverged at step {progress.step}: {seen}")
 
     def _step(self, optimizer: MasterOptimizer, progress: Progress) -> dict[str, Any]:
         began = time.perf_counter()
@@ -364,34 +265,33 @@ class Training:
                 useful = {"tokens": sum(len(r.ids) for r in rows), "operations": self._work.operations(rows)}
                 sums.update({**extra, "loss": summed, "weight": count, **useful})
         sums = self.world.add(sums)
-        self._workers.add_gradients(optimizer.masters)
+        self.add_gradients(optimizer)
         total, weight, tokens, operations = (sums.pop(name) for name in ("loss", "weight", "tokens", "operations"))
         loss = total / max(1, weight)
         now = progress.step + 1
         if not math.isfinite(loss):
             spoilt = watch.not_finite(dict(self.model.named_parameters()))
             why = f", for {spoilt} holds what is no number" if spoilt else ""
-            self._give_up(progress, now, f"the loss became {loss} at step {now}{why}")
+            self._keeper.give_up(progress, now, f"the loss became {loss} at step {now}{why}")
         factor = learning_rate_factor(self.config, self._budget.position(progress), self.total)
         norm = optimizer.step(max(1, weight), factor)
         if not math.isfinite(norm):
-            self._give_up(progress, now, f"the norm of the gradient became {norm} at step {now}")
+            self._keeper.give_up(progress, now, f"the norm of the gradient became {norm} at step {now}")
         elapsed = self.world.share(time.perf_counter() - began)  # what hangs on the clock is the same for all workers
         progress.step, progress.tokens = progress.step + 1, progress.tokens + tokens
         progress.seconds += elapsed
-        self._rates.append((elapsed, tokens, operations))
-        seconds = sum(s for s, _, _ in self._rates)
+        self._rates.add(elapsed, tokens, operations)
         return {
             "step": progress.step,
             "total": self.total,
             "loss": loss,
             "learning_rate": self.learning_rate * factor,
             "gradient_norm": norm,
-            "tokens_per_second": sum(t for _, t, _ in self._rates) / seconds,
-            "eta_seconds": self._budget.eta(progress, seconds / len(self._rates)),
+            "tokens_per_second": self._rates.tokens_per_second,
+            "eta_seconds": self._budget.eta(progress, self._rates.step_seconds),
             "memory_mb": memory_mb(self._device),
             "metrics": {name: value / max(1, weight) for name, value in sums.items()},
-            "peak_share": sum(o for _, _, o in self._rates) / seconds / self._peak,
+            "peak_share": self._rates.operations_per_second / self._peak,
         }
 
     def _measure(self, optimizer: MasterOptimizer, progress: Progress) -> float:
@@ -405,24 +305,10 @@ class Training:
         self._peak = self._matrix_rate()  # a shared machine's rate changes by the minute
         progress.seconds += self.world.share(time.perf_counter() - began)
         if not math.isfinite(loss):
-            self._give_up(progress, progress.step, f"the dev loss became {loss} at step {progress.step}")
+            self._keeper.give_up(progress, progress.step, f"the dev loss became {loss} at step {progress.step}")
         if loss >= progress.best_loss:
             progress.stale += 1
         elif self._budget.ended(progress) or not self._watch.suspicious:
             progress.best_loss, progress.stale = loss, 0
-            masters = self._workers.whole(optimizer.masters)
-            self._check(progress, masters)
-            checkpoint.save_best(self.folder, progress, masters, self.world)
-            self._save(optimizer, progress)
+            self._keeper.save_best(optimizer, progress)
         return loss
-
-    def _take_best(self, optimizer: MasterOptimizer, progress: Progress) -> None:
-        if progress.best_step in (-1, progress.step):
-            return
-        best = self._workers.split(
-            place_state(checkpoint.load_best(self.folder, progress), self._device), optimizer.masters
-        )
-        with torch.no_grad():
-            for name, master in optimizer.masters.items():
-                master.copy_(best[name])
-        optimizer.write_back()

@@ -14,6 +14,7 @@ from tinyforge.config import TrainConfig
 from tinyforge.environment import available_memory, clock
 from tinyforge.models.machine import resident
 from tinyforge.train.checkpoint import KEPT
+from tinyforge.train.distributed import ALONE, World
 from tinyforge.train.loop import Training
 from tinyforge.train.probe import Measured, Probe
 from tinyforge.train.watch import START_BATCHES
@@ -24,25 +25,27 @@ STATUS_BYTES = 450  # of one step in events.jsonl
 
 @dataclass(frozen=True)
 class Room:
-    """What a training may use, in bytes: the memory of this process in all, and the free disk."""
+    """What a training may use, in bytes: the memory of its processes in all, and the free disk."""
 
     memory: int
     disk: int
 
     @classmethod
-    def here(cls, folder: Path, config: TrainConfig) -> Room:
+    def here(cls, folder: Path, config: TrainConfig, world: World = ALONE) -> Room:
         """What the machine has free, or ``train.memory_gb``; the disk is the one that ``folder`` is, or will be, on."""
-        memory = resident() + available_memory()
+        memory = world.share(available_memory()) + int(sum(world.gather(resident())))
         if config.memory_gb:
             memory = min(memory, int(config.memory_gb * 1e9))
         there = next(p for p in (folder.resolve(), *folder.resolve().parents) if p.exists())
-        return cls(memory, psutil.disk_usage(str(there)).free)
+        return cls(memory, world.share(psutil.disk_usage(str(there)).free))
 
 
 @dataclass(frozen=True)
 class Memory:
     """MB (2^20 bytes) held by the process. ``peak`` is the sum of the others, or that of loading, if more.
 
+    Of several processes, the sums; pages that they share, such as the libraries', are counted in each, and the one
+    that started them, and only waits, in none.
     ``activations`` is all that the longest batch needs besides its gradients: also the logits' chunks and what the
     libraries keep. ``rest``: Python, the libraries, the rows, and models besides the trained one.
     """
@@ -99,6 +102,7 @@ class Estimate:
     longest: tuple[int, int]
     planning_seconds: float
     price_per_hour: float
+    processes: int = 1
 
     @property
     def fits(self) -> bool:
@@ -128,7 +132,8 @@ class Estimate:
 
     def parts(self) -> list[str]:
         """For a person: what it takes."""
-        parts = [f"{_mb(self.memory.peak)} of memory at the peak (of {_mb(self.memory_available)})"]
+        whose = f" in {self.processes} processes" if self.processes > 1 else ""
+        parts = [f"{_mb(self.memory.peak)} of memory{whose} at the peak (of {_mb(self.memory_available)})"]
         if self.duration is not None:
             parts.append(f"{clock(self.duration.total)} at most")
         parts.append(f"{_mb(self.disk.peak)} of disk (of {_mb(self.disk_available)})")
@@ -156,6 +161,7 @@ class Estimate:
             "steps": self.steps,
             "batches": {"all": self.batches, "measured": self.measured, "longest": list(self.longest)},
             "planning_seconds": round(self.planning_seconds, 2),
+            "processes": self.processes,
             "fits": self.fits,
         }
 
@@ -172,18 +178,22 @@ def estimate(
 
     ``folder`` is made for the measurements and removed again. ``loading`` is the most bytes the process held while the
     model was loaded, ``after`` the seconds that something takes when it is trained. ``longest`` names the
-    micro-batches to take for the largest ones.
+    micro-batches to take for the largest ones. The workers of a training call this together, each with its own
+    ``loading``, and all get the same.
     """
-    probe = Probe(training, room.memory)
+    world = training.world
+    limit = room.memory // world.size
+    probe = Probe(training, limit)
     trained = sum(p.numel() for p in training.model.parameters() if p.requires_grad)
-    least = resident() + 8 * trained  # masters and gradients in float32, whatever else there is
-    if least > room.memory or 12 * trained > room.disk:
+    # Masters and gradients in float32, whatever else there is.
+    least = int(world.most([resident()])[0]) + 8 * trained
+    if least > limit or 12 * trained > room.disk:
         found = Measured(before=resident(), peak=least, complete=False, masters=4 * trained, best_bytes=4 * trained)
         found.checkpoint_bytes = 12 * trained
     else:
         found = probe.measure(folder, longest)
     return Estimate(
-        _memory(training, found, loading),
+        Memory(**world.add(asdict(_memory(training, found, loading)))),
         _duration(training, found, after) if found.complete else None,
         _disk(training, found),
         room.memory / MB,
@@ -194,6 +204,7 @@ def estimate(
         found.longest,
         found.seconds,
         training.config.price_per_hour,
+        world.size,
     )
 
 
@@ -226,7 +237,8 @@ def _duration(training: Training, found: Measured, after: float) -> Duration:
     steps = found.steps_seconds + training.total * found.update_seconds
     if config.divergence_steps:  # the first losses are measured, with a third of a step's operations
         batches = training.total * config.accumulation
-        steps += min(START_BATCHES, batches) / 3 * found.steps_seconds / batches
+        each = found.steps_seconds / batches * training.world.size  # they are divided; these every worker reads
+        steps += min(START_BATCHES, batches) / 3 * each
     if config.max_minutes:
         steps = min(steps, max(0.0, 60 * config.max_minutes - dev))
     per_byte = found.checkpoint_seconds / max(1, found.checkpoint_bytes)

@@ -1,5 +1,8 @@
 """Real steps of a training, measured in place and then undone: what a plan rests on.
 
+Several workers take the same steps at the same time, each on its part of the rows, and agree on what they see: the
+slowest one's time, and the memory of the one that holds most.
+
 Legend: N micro-batches; a batch of some rows is padded to its width, the tokens of its longest row.
 """
 
@@ -20,13 +23,14 @@ from safetensors.torch import load_file, save_file
 
 from tinyforge.dataset.batches import BatchPlan
 from tinyforge.models.machine import PeakMemory, matrix_rates, release_memory, resident
-from tinyforge.records import Tokens
 from tinyforge.run import write_file_atomic
 from tinyforge.train import checkpoint
 from tinyforge.train.checkpoint import Progress
 from tinyforge.train.cost import Work
-from tinyforge.train.loop import DEV_BUDGET, EncodedRows, Training, dev_loss
+from tinyforge.train.distributed import cut, deals
+from tinyforge.train.loop import DEV_BUDGET, Training, dev_loss
 from tinyforge.train.optimizer import MasterOptimizer
+from tinyforge.train.rows import EncodedRows
 from tinyforge.train.schedule import learning_rate_factor
 
 LEAST_MEASURED, MOST_MEASURED = 2, 8  # micro-batches besides the longest
@@ -70,7 +74,10 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Trial:
-    """One micro-batch that was learned, and the update after it. ``peak``: the most bytes held until then."""
+    """One micro-batch that was learned, and the update after it. ``peak``: the most bytes that a worker held by then.
+
+    ``tokens`` are those of all its rows, whichever worker learned them.
+    """
 
     tokens: int
     seconds: float
@@ -132,10 +139,11 @@ def undone(training: Training, optimizer: MasterOptimizer, folder: Path) -> Iter
 
 
 class Probe:
-    """The steps of one training. ``limit`` is how many bytes the process may hold."""
+    """The steps of one training. ``limit`` is how many bytes each worker may hold."""
 
     def __init__(self, training: Training, limit: int) -> None:
-        self._training, self._limit = training, limit
+        self._training, self._limit, self._world = training, limit, training.world
+        self._deals = deals(training.config.accumulation, training.world, training.together)
         self._work = Work.of(training.model)
         self._count = min(len(training.batches), training.total * training.config.accumulation)
         self.sizes = Sizes.of(training.batches, training.rows.lengths, self._count, self._work)
@@ -147,8 +155,7 @@ class Probe:
         ``longest`` names the batches to take for the largest ones.
         """
         began = time.perf_counter()
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+        self._world.on_first(lambda: _empty(folder))
         try:
             with PeakMemory() as self._memory:
                 self._training.begin()
@@ -158,8 +165,10 @@ class Probe:
                     if self.found.complete:
                         self._others(optimizer, folder)
                     self.found.peak = max(self.found.peak, self._memory.value())
+                self._world.wait()  # what was put aside is read from the folder by all
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            if self._world.first:
+                shutil.rmtree(folder, ignore_errors=True)
         del optimizer
         release_memory()
         self.found.seconds = time.perf_counter() - began
@@ -171,10 +180,10 @@ class Probe:
         found.masters = sum(master.nbytes for master in optimizer.masters.values())
         typical = sizes.typical(max(LEAST_MEASURED, min(MOST_MEASURED, int(self._count * SHARE_MEASURED))))
         first = self._rows(typical[0][0])
-        self._try(optimizer, first[:1])  # kernels are chosen and the optimizer's state is made
+        self._try(optimizer, first[: self._world.size])  # kernels are chosen and the optimizer's state is made
         tensors = [*optimizer.tensors().values()]
         found.optimizer = sum(tensor.nbytes for tensor in tensors) - found.masters
-        self._fixed = resident() + 2 * found.masters  # a gradient beside its sum
+        self._fixed = int(self._world.most([resident()])[0]) + 2 * found.masters  # a gradient beside its sum
         seconds = {}
         widest = max(longest, key=lambda n: int(sizes.widths_N[n]))
         found.longest = (int(sizes.rows_N[widest]), int(sizes.widths_N[widest]))
@@ -184,26 +193,38 @@ class Probe:
                 return
             before = first if self._training.config.accumulation > 1 and number in longest else None
             seconds[number] = self._try(optimizer, self._rows(number), before).seconds
-        scale = self._count / len(sizes.rows_N)
+        each = self._training.config.accumulation
+        turns = -(-each // self._world.size) / each if self._deals else 1.0  # of all micro-batches
+        scale = turns * self._count / len(sizes.rows_N)
         found.steps_seconds = scale * sum(seconds[number] * like for number, like in typical)
         found.update_seconds = sum(trial.update_seconds for trial in found.trials[1:]) / len(found.trials[1:])
 
-    def _rows(self, number: int) -> list[Tokens]:
-        return [self._training.rows[int(i)] for i in self._training.batches[number]]
+    def _rows(self, number: int) -> NDArray[np.int64]:
+        return self._training.batches[number]
 
-    def _try(self, optimizer: MasterOptimizer, rows: list[Tokens], before: list[Tokens] | None = None) -> Trial:
+    def _try(
+        self, optimizer: MasterOptimizer, rows: NDArray[np.int64], before: NDArray[np.int64] | None = None
+    ) -> Trial:
         """Learn the rows and update; where steps accumulate, on top of the gradients of the rows ``before``."""
         training = self._training
-        if before:
-            training.learn(optimizer, before)
+        if before is not None:
+            self._learn(optimizer, before)
         began = time.perf_counter()
-        _, weight, _ = training.learn(optimizer, rows)
+        weight = self._learn(optimizer, rows)
         learned = time.perf_counter()
+        training.add_gradients(optimizer)
         optimizer.step(max(1, weight), learning_rate_factor(training.config, 0, training.total))
         done = time.perf_counter()
-        tokens = len(rows) * max(len(row.ids) for row in rows)
-        self.found.trials.append(Trial(tokens, learned - began, done - learned, self._memory.value()))
+        slowest, all_of_it, peak = self._world.most([learned - began, done - began, self._memory.value()])
+        tokens = len(rows) * int(np.asarray(training.rows.lengths)[rows].max())
+        self.found.trials.append(Trial(tokens, slowest, all_of_it - slowest, int(peak)))
         return self.found.trials[-1]
+
+    def _learn(self, optimizer: MasterOptimizer, rows: NDArray[np.int64]) -> int:
+        """This worker's part of the rows, which may be none; returns its weight."""
+        training = self._training
+        mine = rows if self._deals else cut(rows, training.rows.lengths, self._world)
+        return training.learn(optimizer, [training.rows[int(i)] for i in mine])[1] if len(mine) else 0
 
     def _approach(self, optimizer: MasterOptimizer, number: int) -> bool:
         """Whether the batch may be run. One that seems too large is tried in growing parts first, to see better."""
@@ -226,24 +247,32 @@ class Probe:
         found = self.found
         found.best_bytes = (folder / "start.safetensors").stat().st_size
         began = time.perf_counter()
-        checkpoint.save(folder / "checkpoint", Progress(), optimizer.tensors(), "plan")
-        found.checkpoint_seconds = time.perf_counter() - began
-        found.checkpoint_bytes = sum(p.stat().st_size for p in (folder / "checkpoint").rglob("*") if p.is_file())
+        checkpoint.save(folder / "checkpoint", Progress(), optimizer.tensors(), "plan", self._world)
+        found.checkpoint_seconds = self._world.most([time.perf_counter() - began])[0]
+        files = (folder / "checkpoint").rglob("*")
+        found.checkpoint_bytes = self._world.on_first(lambda: sum(p.stat().st_size for p in files if p.is_file()))
         if self._training.dev is not None:
             found.dev_seconds = self._dev_seconds(self._training.dev)
             began = time.perf_counter()
             matrix_rates((next(self._training.model.parameters()).dtype,), rounds=10)
-            found.rate_seconds = time.perf_counter() - began
+            found.rate_seconds = self._world.most([time.perf_counter() - began])[0]
 
     def _dev_seconds(self, dev: Any) -> float:
+        """Of one pass. The batches are dealt out; here every worker goes through each that is measured."""
         training = self._training
         budget = DEV_BUDGET * training.config.batch_tokens
         plan = BatchPlan(dev.lengths, budget, 0, 1)
         sizes = Sizes.of(plan, dev.lengths, len(plan), self._work)
         typical, seconds = sizes.typical(3), {}
-        for number in {*(n for n, _ in typical), *sizes.largest()}:
+        for number in sorted({*(n for n, _ in typical), *sizes.largest()}):
             rows = EncodedRows(dev[int(i)] for i in plan[number])
             began = time.perf_counter()
             dev_loss(training.model, training.objective, rows, budget)
-            seconds[number] = time.perf_counter() - began
-        return sum(seconds[number] * like for number, like in typical)
+            seconds[number] = self._world.most([time.perf_counter() - began])[0]
+        turns = -(-len(plan) // self._world.size) / len(plan)
+        return turns * sum(seconds[number] * like for number, like in typical)
+
+
+def _empty(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)

@@ -12,7 +12,7 @@ from tinyforge.errors import InputError
 from tinyforge.run import read_json, write_json
 
 if TYPE_CHECKING:
-    from tinyforge.train.loop import Status
+    from tinyforge.train.status import Status
 
 PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow", "trackio": "trackio"}
 # Nothing leaves the machine and nothing is asked for, unless the person has set these otherwise.

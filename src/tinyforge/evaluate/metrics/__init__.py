@@ -14,12 +14,14 @@ from tinyforge.evaluate.metrics.squad import exact_match, normalise, token_f1, w
 from tinyforge.plugins import load
 
 __all__ = [
+    "ALL",
     "METRICS",
     "STANDARD",
     "Answer",
     "Metric",
     "Pooled",
     "exact_match",
+    "expanded",
     "find_metric",
     "find_metrics",
     "normalise",
@@ -52,6 +54,8 @@ METRICS: dict[str, str] = {
     "repetition": "tinyforge.evaluate.metrics.diversity:repetition",
     "length_ratio": "tinyforge.evaluate.metrics.diversity:length_ratio",
     "groundedness": "tinyforge.evaluate.metrics.grounding:groundedness",
+    "written_f1": "tinyforge.evaluate.metrics.grounding:written_f1",
+    "quoted": "tinyforge.evaluate.metrics.grounding:quoted",
     "context_use": "tinyforge.evaluate.metrics.grounding:context_use",
     "refusal_f1": "tinyforge.evaluate.metrics.grounding:refusal_f1",
     "declined": "tinyforge.evaluate.metrics.grounding:declined",
@@ -64,6 +68,9 @@ STANDARD = ("exact_match", "token_f1", "rouge_l", "chrf")
 
 CLASSIFICATION = ("accuracy", "macro_f1", "brier", "calibration_error")
 
+ALL = "all"
+"""Stands for every metric that suits the rows."""
+
 AGREEMENT = frozenset(
     ("exact_match", "token_f1", "bleu", "chrf", "rouge_1", "rouge_2", "rouge_l", "meteor", "similarity")
 )
@@ -74,6 +81,12 @@ def find_metric(name: str) -> Metric | Pooled:
     """The metric of this name. Raises InputError listing the known ones."""
     metric: Metric | Pooled = load("metric", name, METRICS)
     return metric
+
+
+def expanded(names: Sequence[str], labelled: bool = False) -> list[str]:
+    """The names, each once, with ALL replaced by every metric for such rows."""
+    suited = [name for name in METRICS if labelled or name not in CLASSIFICATION]
+    return list(dict.fromkeys(one for name in names for one in (suited if name == ALL else [name])))
 
 
 def find_metrics(names: Sequence[str]) -> dict[str, Metric | Pooled]:

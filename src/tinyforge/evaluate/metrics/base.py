@@ -32,8 +32,9 @@ class Answer:
 
     ``nll`` is the negative log likelihood, in nats, summed over the ``tokens`` tokens of the *reference* answer;
     both are None where no model writes (quote). ``seconds`` is the answer's share of its batch's time, ``written`` how
-    many tokens the model wrote. ``probabilities`` holds every class of a classifier. ``swapped`` is what the same model
-    answered when given another question's passages. ``error`` says why there is no answer.
+    many tokens the model wrote. ``as_written`` is what it wrote where a quote may take its place (see serve.answer),
+    and ``text`` what a person is then told. ``probabilities`` holds every class of a classifier. ``swapped`` is what
+    the same model answered when given another question's passages. ``error`` says why there is no answer.
     """
 
     text: str
@@ -46,6 +47,7 @@ class Answer:
     probabilities: Mapping[str, float] = field(default_factory=dict)
     swapped: str | None = None
     error: str = ""
+    as_written: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

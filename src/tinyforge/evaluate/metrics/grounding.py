@@ -9,7 +9,7 @@ import numpy as np
 
 from tinyforge.dataset.prompts import NOT_FOUND
 from tinyforge.evaluate.metrics.base import Answer, Array, Pooled, averaged, unanswerable
-from tinyforge.evaluate.metrics.squad import word_f1
+from tinyforge.evaluate.metrics.squad import token_f1, word_f1
 from tinyforge.records import Example
 from tinyforge.retrieve.sentences import sentences
 
@@ -38,7 +38,19 @@ def _grounded(answer: Answer, example: Example) -> float | None:
 
 
 def _changed(answer: Answer, example: Example) -> float | None:
-    return None if answer.swapped is None else 1 - word_f1(answer.text, answer.swapped)
+    said = answer.text if answer.as_written is None else answer.as_written
+    return None if answer.swapped is None else 1 - word_f1(said, answer.swapped)
+
+
+def _as_written(answer: Answer, example: Example) -> float | None:
+    if answer.as_written is None:
+        return None
+    empty = declines(answer.as_written) and not unanswerable(example)
+    return 0.0 if empty else token_f1(answer.as_written, example)
+
+
+def _gave_way(answer: Answer, example: Example) -> float | None:
+    return None if answer.as_written is None else float(answer.as_written != answer.text)
 
 
 def _refusals(answers: Sequence[Answer], examples: Sequence[Example]) -> Array:
@@ -62,6 +74,12 @@ declined = averaged(lambda answer, example: float(answer.declined))
 groundedness = averaged(_grounded)
 """Share of an answer's sentences that one of its passages supports (see serve.support: three quarters of the content
 words, every number, every name, the same negation); only where passages were given."""
+
+written_f1 = averaged(_as_written)
+"""Token F1 of what a model wrote, before a quote took the place of what its passages do not support."""
+
+quoted = averaged(_gave_way)
+"""Share of a model's answers that gave way to a quote."""
 
 context_use = averaged(_changed)
 """How much the answer changes when the passages are another question's: 1 less the token F1 of the two answers."""

@@ -1,6 +1,7 @@
 """Chats from exports: one file per program, found by content, all giving the same messages.
 
-    read_chats           paths -> one Chat, or an error that says what was looked for
+    recognise, read_chats   a path -> the program that made it; paths -> one Chat. Both in a process with limits.
+    exports.py           what that process does; signs.py: chats met where documents are read
     records.py           what a message is
     source.py            a file, a folder or a zip as named files
     discord.py           DiscordChatExporter's JSON
@@ -13,36 +14,33 @@ Each reader has ``recognise(files, names)``, which tells the names that it can r
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from tinyforge.errors import InputError
+from tinyforge.errors import InputError, TinyForgeError
 from tinyforge.ingest.chats.records import Chat
-from tinyforge.ingest.chats.source import Files
-
-FORMATS = {
-    "Slack export": "tinyforge.ingest.chats.slack",
-    "Discord package": "tinyforge.ingest.chats.discord_package",
-    "Discord (DiscordChatExporter)": "tinyforge.ingest.chats.discord",
-    "Telegram": "tinyforge.ingest.chats.telegram",
-    "WhatsApp": "tinyforge.ingest.chats.whatsapp",
-}
-"""The first that recognises a file reads it; exports of several files come first."""
+from tinyforge.ingest.pool import Call, Limits, Pool
 
 
-def recognise(path: str | Path) -> str:
-    """The name of the chat format in ``path``, or an empty string when it holds none."""
-    try:
-        found = _found(Files(Path(path)))
-    except InputError:
-        return ""
-    return found[0][0] if found else ""
+def recognise(path: str | Path, limits: Limits | None = None) -> str:
+    """The name of the chat format in ``path``, or an empty string when it holds none.
+
+    A file that cannot be looked at within the limits (those of ``ingest`` where none are given) raises InputError.
+    """
+    with Pool(limits or _usual(), 1) as pool:
+        found = next(pool.map([Call("tinyforge.ingest.chats.exports:program_of", {"path": str(path)})]))
+    return str(_told(path, found))
 
 
-def read_chats(paths: Sequence[str | Path]) -> Chat:
-    """Every chat in ``paths`` as one. Raises InputError when a path holds no chat, or two programs are mixed."""
-    chats = [_read(Files(Path(path))) for path in paths]
+def read_chats(paths: Sequence[str | Path], limits: Limits | None = None) -> Chat:
+    """Every chat in ``paths`` as one, each read in a process of its own.
+
+    Raises InputError when a path holds no chat, takes more than the limits (those of ``ingest`` where none are given),
+    or when two programs are mixed.
+    """
+    calls = [Call("tinyforge.ingest.chats.exports:read", {"path": str(path)}) for path in paths]
+    with Pool(limits or _usual()) as pool:
+        chats = [Chat.from_json(_told(p, found)) for p, found in zip(paths, pool.map(calls), strict=True)]
     if not chats:
         raise InputError("no chat was given.", "Give one or more chat exports.")
     first, *others = chats
@@ -56,28 +54,19 @@ def read_chats(paths: Sequence[str | Path]) -> Chat:
     return first
 
 
-def _found(files: Files) -> list[tuple[str, str]]:
-    """Pairs of format and file name, all of the first format that fits."""
-    for name, module in FORMATS.items():
-        matches = import_module(module).recognise(files)
-        if matches:
-            return [(name, match) for match in matches]
-    return []
+def _usual() -> Limits:
+    from tinyforge.config import IngestConfig
+
+    config = IngestConfig.model_validate({})
+    return Limits(config.timeout_seconds, config.memory_mb)
 
 
-def _read(files: Files) -> Chat:
-    found = _found(files)
-    if not found:
-        raise InputError(
-            f"{files.path}: holds no chat that is known.", f"Known: {', '.join(FORMATS)}; files of rows with roles."
-        )
-    chat = Chat(found[0][0])
-    for name, match in found:
-        part: Any = import_module(FORMATS[name]).read(files, match)
-        chat.add(part)
-    if not chat.messages:
-        raise InputError(f"{files.path}: this {chat.format} holds no message.", "Export the chat again.")
-    return chat
+def _told(path: str | Path, found: object) -> Any:
+    """What the process gave back. Raises InputError, naming the path, where it gave nothing."""
+    if not isinstance(found, TinyForgeError):
+        return found
+    named = found.message if str(path) in found.message else f"{path}: {found.message}"
+    raise InputError(named, found.fix) from None
 
 
 def _once(chat: Chat) -> None:

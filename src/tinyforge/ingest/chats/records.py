@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,13 @@ class Chat:
         self.own_only = self.own_only or other.own_only
         for key, names in other.people.items():
             self.meet(key, names)
+
+    def to_json(self) -> dict[str, Any]:
+        return {**vars(self), "messages": [astuple(message) for message in self.messages]}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Chat:
+        return cls(**{**data, "messages": [ChatMessage(*fields) for fields in data["messages"]]})
 
 
 def why_unused(text: str, media: bool) -> str:

@@ -19,9 +19,13 @@ def recognise(files: Files) -> list[str]:
 
 def _is_export(files: Files, name: str) -> bool:
     try:
-        data = files.json(name)
+        return is_export(files.json(name))
     except InputError:
         return False
+
+
+def is_export(data: Any) -> bool:
+    """Whether a JSON file's content is one of this program's."""
     if not isinstance(data, dict):
         return False
     chats = list(_chats(data))

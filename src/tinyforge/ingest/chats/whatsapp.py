@@ -50,8 +50,13 @@ def _is_export(files: Files, name: str) -> bool:
         lines = files.text(name).split("\n")[:_SAMPLE]
     except InputError:
         return False
-    heads = [line for line in lines if _HEAD.match(_tidy(line))]
+    heads = [line for line in lines if begins_message(line)]
     return bool(heads) and any(": " in line for line in heads)
+
+
+def begins_message(line: str) -> bool:
+    """Whether a line has the date and time that a message begins with."""
+    return _HEAD.match(_tidy(line)) is not None
 
 
 def _tidy(line: str) -> str:

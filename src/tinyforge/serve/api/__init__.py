@@ -1,4 +1,4 @@
-"""The server's application: OpenAI's API over the models of a :class:`tinyforge.serve.served.Catalogue`."""
+"""The server's application: OpenAI's API over the models of a :class:`tinyforge.serve.catalogue.Catalogue`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tinyforge.serve.api.documents import Asking
 from tinyforge.serve.api.errors import ApiError
 from tinyforge.serve.api.gate import Gate
 from tinyforge.serve.api.metrics import Metrics
-from tinyforge.serve.served import Catalogue
+from tinyforge.serve.catalogue import Catalogue
 
 LOG = logging.getLogger("tinyforge.serve")
 

@@ -11,7 +11,8 @@ from tinyforge.config import ServeConfig
 from tinyforge.serve.api.documents import Asking
 from tinyforge.serve.api.errors import ApiError, ErrorAnswer
 from tinyforge.serve.api.metrics import Metrics
-from tinyforge.serve.served import Catalogue, Served
+from tinyforge.serve.catalogue import Catalogue
+from tinyforge.serve.served import Served
 
 if TYPE_CHECKING:
     from tinyforge.retrieve.embed import Embedder

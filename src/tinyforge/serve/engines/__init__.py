@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from tinyforge.errors import TinyForgeError
 from tinyforge.models.sampling import GREEDY, Sampling
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from tinyforge.models.sample import Choice, Constraint
 
 Finish = Literal["", "stop", "length", "cancelled", "error"]
+FIRST_GUESS = 5.0  # seconds that an answer is taken to need before one was measured
 
 
 class BusyError(TinyForgeError):
@@ -58,15 +60,21 @@ class Request:
     constraint: Constraint | None = None
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Ticket:
-    """A request that was taken. After ``cancel`` its slot is free within a token."""
+    """A request that was taken. After ``cancel`` its slot is free within a token.
+
+    ``on_cancel`` is the engine's, where it waits for something that would not look at ``cancelled`` by itself.
+    """
 
     request: Request
     cancelled: threading.Event = field(default_factory=threading.Event)
+    on_cancel: Callable[[Ticket], None] | None = None
 
     def cancel(self) -> None:
         self.cancelled.set()
+        if self.on_cancel is not None:
+            self.on_cancel(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +91,37 @@ class Stats:
     tokens: int
 
 
+def check_room(waiting: int, coming: int, bound: int, free: int, slots: int, seconds: float) -> None:
+    """Raises BusyError where ``coming`` requests find no place: ``bound`` may wait, ``free`` slots take some at once.
+
+    ``seconds`` is about how long an answer takes.
+    """
+    if waiting + coming > bound + max(0, free):
+        raise BusyError(waiting, max(1, round(seconds * (1 + waiting // slots))))
+
+
 class Engine(Protocol):
-    """One base model with its adapters. Every method may be called from any thread."""
+    """One base model with its adapters. Every method may be called from any thread.
+
+    ``stops`` are the tokens that end an answer, ``context`` the most tokens of a prompt and its answer together.
+    """
 
     @property
+    def tokenizer(self) -> Any: ...
+    @property
+    def stops(self) -> Collection[int]: ...
+    @property
+    def context(self) -> int: ...
+    @property
     def adapters(self) -> tuple[str, ...]: ...
+    def add_adapter(self, name: str, place: Path) -> None:
+        """Load an adapter under a name. Raises InputError for one that does not fit the base."""
+        ...
+
+    def remove_adapter(self, name: str) -> None:
+        """Forget an adapter; answers under way with it are finished first, new ones are refused from now on."""
+        ...
+
     def submit(self, requests: Sequence[Request]) -> list[Ticket]:
         """Take all of the requests or none. Raises BusyError when the queue has no room, StoppingError after close."""
         ...

@@ -25,10 +25,8 @@ from tinyforge.dataset.render import stop_ids
 from tinyforge.errors import InputError
 from tinyforge.models.pieces import Pieces
 from tinyforge.models.sample import Chooser
-from tinyforge.serve.engines import BusyError, Event, Finish, Request, Stats, StoppingError, Ticket
+from tinyforge.serve.engines import FIRST_GUESS, Event, Finish, Request, Stats, StoppingError, Ticket, check_room
 from tinyforge.serve.engines.batch import Apart, Ragged, least_rows, takes_ragged
-
-WARMUP = 5.0  # seconds that an answer is taken to need before one was measured
 
 
 class _Row:
@@ -100,7 +98,7 @@ class TransformersEngine:
         self._wake = threading.Condition()
         self._closing, self._deadline = False, 0.0
         self._counts = dict.fromkeys(("requests", "cancelled", "failed", "prompt_tokens", "tokens"), 0)
-        self._seconds = WARMUP
+        self._seconds = FIRST_GUESS
         self._thread = threading.Thread(target=self._work, name="tinyforge-engine", daemon=True)
         self._thread.start()
 
@@ -116,9 +114,7 @@ class TransformersEngine:
             if self._closing:
                 raise StoppingError()
             free = self._slots - self._running()
-            if len(self._waiting) + len(tickets) > self._bound + max(0, free):
-                rounds = 1 + len(self._waiting) // self._slots
-                raise BusyError(len(self._waiting), max(1, round(self._seconds * rounds)))
+            check_room(len(self._waiting), len(tickets), self._bound, free, self._slots, self._seconds)
             for request in requests:
                 if request.adapter and request.adapter not in self._ids:
                     raise InputError(f"no adapter {request.adapter!r} is loaded.")
@@ -130,12 +126,10 @@ class TransformersEngine:
     def stats(self) -> Stats:
         return Stats(self._slots, self._running(), len(self._waiting), **self._counts)
 
-    def add_adapter(self, name: str, folder: Path) -> None:
-        """Load the adapter in ``folder`` under a name. Raises InputError for one that does not fit the base."""
-        self._call(lambda: self._add(name, folder))
+    def add_adapter(self, name: str, place: Path) -> None:
+        self._call(lambda: self._add(name, place))
 
     def remove_adapter(self, name: str) -> None:
-        """Forget an adapter; answers under way with it are finished first, new ones are refused from now on."""
         self._call(lambda: self._remove(name))
 
     def close(self, seconds: float) -> None:

@@ -7,7 +7,16 @@ from collections.abc import Iterator
 
 from tinyforge.synthesize.clauses import Clause, modal_object, named, split_clause
 from tinyforge.synthesize.facts import Fact, Place, Sentence, fact
-from tinyforge.synthesize.language import PRONOUNS, holds, leans, lower_first, points_away, straight, words
+from tinyforge.synthesize.language import (
+    PRONOUNS,
+    bare_definite,
+    holds,
+    leans,
+    lower_first,
+    points_away,
+    straight,
+    words,
+)
 
 _NUMBER = r"(?:\d[\d,.]*|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|fifteen|twenty|thirty|fifty)"
 _ABOUT = (
@@ -52,11 +61,20 @@ _PERIOD = re.compile(
     re.S,
 )
 _LEAD = re.compile(r"(?P<lead>(?:If|When|During|After|Before|Once|For|On|At|In) [^,]{3,90}), (?P<main>.+)", re.S)
-_CUT = re.compile(r"[,;:.(—–]| -+ | (?:and|but|which|who|where|so|because|as|plus|while|or|unless|since|although) ")
-_ELSEWHERE = re.compile(r"\b(?:these|those|doing (?:that|this|so)|do (?:that|this|so)|following)\b")
+_CUT = re.compile(
+    r"[,;:(—–]|(?<![A-Z])\.(?=\s)| -+ | (?:and|but|which|who|where|so|because|as|plus|while|or|unless|since|although) "
+)
+_ALTERNATIVE = re.compile(r"\bor (?:about )?\d")  # "100 barrels of oil or 25 bushels of corn"
+_KNOWN_NOUNS = ("premium", "policy", "plan", "company", "employer", "warranty", "contract")
+_EXAMPLE = re.compile(r"(?:(?:point|case|option|figure|step) \w+|using\b.*)$", re.I)
+_ELSEWHERE = re.compile(
+    r"`|\b(?:resulting|this(?! (?:year|month|week))|these|those|doing (?:that|this|so)|do (?:that|this|so)|following)\b"
+)
 _BAD_UNIT = re.compile(
-    r"\b(?:one|more|most|other|others|those|these|ways?|things?|reasons?|examples?|is|was|has|types?|kinds?|this|its|as|"
-    r"thus|times|plus)\b"
+    r"\b(?:or|and|to|one|more|most|other|others|those|these|ways?|things?|reasons?|examples?|is|was|has|types?|kinds?|this|its|as|"
+    r"thus|times|plus|possibilit(?:y|ies)|points?|things?|choices?|options?|cases?|approaches|alternatives?|issues?|"
+    r"problems?|questions?|parts?|steps?|levels?|components?|categories|groups?|main|new|different|additional|such|"
+    r"situations?|sides?|reasons?)\b"
 )
 
 
@@ -80,7 +98,10 @@ def find(place: Place, limit: int) -> Iterator[Fact]:
             continue
         found = _often(place, sentence) if often else None
         found = found or (_numbers(place, sentence) if number else None)
-        if found is not None:
+        known = (*words(place.heading), *words(place.title), *_KNOWN_NOUNS)
+        if found is not None and "()" in found.subject and "def " in place.document.slice(place.section.span):
+            continue  # a function that an example defines
+        if found is not None and not _ALTERNATIVE.search(text) and not bare_definite(found.slot("d"), known):
             yield found
 
 
@@ -92,10 +113,10 @@ def _numbers(place: Place, sentence: Sentence) -> Fact | None:
     match = _LEAD.match(main)
     if match:
         lead, main = match["lead"], match["main"]
-        if points_away(lead) or leans(lead) or _has_pronoun(lead):
+        if points_away(lead) or leans(lead) or _has_pronoun(lead) or re.search("[$€£%]", lead):
             return None
     clause = split_clause(lower_first(main, place.known))
-    if clause is None or not named(clause.subject):
+    if clause is None or not named(clause.subject) or _EXAMPLE.match(clause.subject):
         return None
     return _statement(sentence, clause, f" {lead[0].lower()}{lead[1:]}" if lead else "")
 
@@ -130,7 +151,7 @@ def _question_word(target: str) -> tuple[str, str] | None:
     """``(question words, what follows the verb)`` for an object that opens with a number."""
     match = _MONEY.match(target)
     if match:
-        return "how much", _tail(match["rest"])
+        return None if re.match(r" (?:which|that|worth|[-–−+=])", match["rest"]) else ("how much", _tail(match["rest"]))
     match = _PERCENT.match(target)
     if match:
         whole = (match["whole"] or "").strip()
@@ -138,6 +159,8 @@ def _question_word(target: str) -> tuple[str, str] | None:
             return None
         return f"what percentage of {whole}" if whole else "what percentage", _tail(match["rest"])
     match = _COUNT.match(target)
+    if match and match["rest"].startswith((" to be ", " or ")):
+        return None
     if match and not _BAD_UNIT.search(match["unit"]) and _AFTER_COUNT.match(match["rest"]):
         unit, rest = match["unit"], match["rest"]
         of_what = _OF_WHAT.match(rest)
@@ -155,12 +178,14 @@ def _tail(rest: str) -> str:
     if (
         not kept
         or len(kept) > 80
-        or re.search(r"\b(?:in|of|to|for|with|on|by|at|from|as|per)$", kept)
+        or re.search(
+            r"\b(?:in|of|to|for|with|on|by|at|from|as|per|a|an|the)$|-(?:fifths?|thirds?|halves|quarters?)\b", kept
+        )
         or _has_pronoun(kept)
         or re.search(r"\d", kept)
     ):
         return ""
-    return kept
+    return kept.rstrip(".")
 
 
 def _how_long(sentence: Sentence, clause: Clause, lead: str) -> Fact | None:
@@ -182,7 +207,11 @@ def _there(place: Place, sentence: Sentence, target: str) -> Fact | None:
     match = _COUNT.match(target)
     if match is None or _BAD_UNIT.search(match["unit"]) or not _AFTER_COUNT.match(match["rest"]):
         return None
+    if re.match(r" (?:where|that|which|who)\b", match["rest"]):
+        return None  # how many of those, not how many there are
     tail = _tail(match["rest"])
+    if not tail and re.match(r" [a-z]", match["rest"]):
+        return None  # "two precedences for the := operator" are not all that there are
     asked = f"how many {match['unit']}"
     return fact(
         "amount",

@@ -13,7 +13,7 @@ from tinyforge.synthesize.language import leans, lower_first, normal, points_awa
 from tinyforge.synthesize.rules.faq import opening
 from tinyforge.synthesize.rules.howto import lines
 
-_ATTEMPTS = 4  # the gates may refuse the first
+_ATTEMPTS = 12  # the gates may refuse the first
 _ADDRESSEES = frozenset(("you", "we", "i", "they", "he", "she", "it", "everyone", "someone", "anyone", "nobody"))
 
 
@@ -21,7 +21,7 @@ def find(place: Place, limit: int) -> Iterator[Fact]:
     """The section's opening, its lists, then one statement for each subject that it names once."""
     yield from section(place, limit)
     yield from _lists(place, limit)
-    if place.is_apparatus:
+    if place.is_apparatus or all(s.text.endswith("?") for s in place.all_sentences):
         yield from _questions(place, limit)
     else:
         yield from _statements(place)
@@ -43,13 +43,13 @@ def _stands(sentence: Sentence) -> bool:
     text = sentence.text
     if leans(text) or text.endswith((":", "?", ",", ";")):
         return False
-    return (len(words(text)) >= 7 and text[-1] in ".!)”\"'’") or (
+    return (len(words(text)) >= (4 if text[0].isupper() else 7) and text[-1] in ".!)”\"'’") or (
         len(words(text)) >= 4 and split_clause(text) is not None
     )
 
 
 def _questions(place: Place, limit: int) -> Iterator[Fact]:
-    """What an exercise asks, where a section holds nothing else."""
+    """What an exercise or a list of open questions asks, where a section holds nothing else."""
     asked = [s for s in place.all_sentences if s.text.endswith("?") and len(s.text) <= limit and len(words(s.text)) > 3]
     if asked:
         slots = {"d": f"what does {place.name} ask first", "i": f"what {place.name} asks first"}
@@ -62,7 +62,7 @@ def _lists(place: Place, limit: int) -> Iterator[Fact]:
         return
     found = place.lists[0].items
     items = [list(item.sentences) for item in found if item.level == found[0].level and item.sentences]
-    taken = lines(items, limit) if len(items) >= 2 else None
+    taken = lines(items, limit) if items else None
     if taken:
         asked = {"n": place.name, "d": f"what is listed under {place.name}", "i": f"what is listed under {place.name}"}
         spans = tuple(s.span for s in taken)

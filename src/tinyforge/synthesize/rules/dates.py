@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from tinyforge.synthesize.clauses import Clause, named, split_clause
 from tinyforge.synthesize.facts import Fact, Place, Sentence, fact
-from tinyforge.synthesize.language import PRONOUNS, holds, leans, lower_first, straight, words
+from tinyforge.synthesize.language import PRONOUNS, bare_definite, holds, leans, lower_first, straight, words
 
 _MONTH = r"(?:January|February|March|April|May|June|July|August|September|October|November|December)"
 _DAY = r"(?:Monday|Tuesday|Wednesday|Thursday|Friday|Saturday|Sunday)"
@@ -20,7 +20,9 @@ _POINT = (
     rf" (?:early |late |mid-|about |the (?:early |late )?|around )?"
     rf"(?:{_DATE}|(?:your |the |their |each |every |an employee's )?"
     rf"(?:first|last|final|second|third|end|beginning|start) "
-    rf"(?:day|week|month|year|friday|monday|half|quarter|of)\b[^,;:.(]{{0,40}})"
+    rf"(?:day|week|month|year|friday|monday|half|quarter|of (?:the |an? |each |every |your |our |their )?(?:\w+ )?"
+    rf"(?:{_MONTH}|day|week|month|quarter|year|cycle|period|term|semester|season|century|decade|shift|employment|contract|trial|"
+    rf"recession|war))\b[^,;:.(]{{0,40}})"
 )
 _ENDS = re.compile(
     rf"(?P<what>.+?),? (?P<when>{_POINT})(?P<after>[^,;:.()]{{0,30}})(?P<rest>[,.!(].*)?$",
@@ -35,6 +37,10 @@ _MORE_TIME = re.compile(r"\s*(?:(?:and|to|through|until|of|every|each|or) .*)?$"
 _HOW_OFTEN = re.compile(r",? (?:once|twice) (?:a|per|every|each) \w+")
 
 
+_HAPPENS = re.compile(
+    r"(?:(?:\w+ly|also|first|then|now|not|to be|being|only) )*(?:\w+ed|born|held|built|written|made|set|sold|paid|sent|"
+    r"begun|found|given|taken|known|kept|chosen|won|lost|put|cut|run|due|open|closed|available|eligible|entitled|at|in|on)\b"
+)
 # A quick look: without one of these there is no point in time.
 _NAMED = re.compile(rf"(?:1[5-9]|20)\d\d|{_MONTH}|{_DAY}")
 _ORDER = ("first ", "last ", "final ", "second ", "third ", "end ", "beginning ", "start ")
@@ -60,8 +66,12 @@ def _fact(place: Place, sentence: Sentence, match: re.Match[str]) -> Fact | None
         return None
     if re.search(r"[,;:()—–]| (?:and|but|which|who|because|if|when) ", what) or not 2 <= len(words(what)) <= 16:
         return None
+    if re.search(r"\b(?:\w+ly|back|early|late|about|only|just)$", what):
+        return None
     clause = split_clause(lower_first(what, place.known))
     if clause is None or not _usable(clause):
+        return None
+    if bare_definite(what, (*words(place.heading), *words(place.title))):
         return None
     slots = {"d": f"when {clause.inverted()}", "i": f"when {clause.plain}"}
     return fact("date", "ask", clause.subject, [sentence], slots=slots)
@@ -74,6 +84,8 @@ def _usable(clause: Clause) -> bool:
     rest = words(straight(clause.rest))
     if any(w in PRONOUNS or w in ("this", "that", "these", "those", "such", "which") for w in rest):
         return False
-    if "not" in rest or (re.search(r"\d", clause.rest) and clause.past):
+    if clause.verb in ("has", "have") or "not" in rest or (re.search(r"\d", clause.rest) and clause.past):
         return False
+    if clause.verb in ("is", "are", "was", "were") and rest and not _HAPPENS.match(clause.rest):
+        return False  # "XDR is an old format": no point in time makes it one
     return bool(rest) or clause.verb in ("is", "are", "was", "were")

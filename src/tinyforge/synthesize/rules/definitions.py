@@ -10,8 +10,10 @@ from tinyforge.synthesize.facts import Fact, Place, Sentence, fact
 from tinyforge.synthesize.language import (
     AUXILIARIES,
     holds,
+    is_plural,
     leans,
     lower_first,
+    normal,
     points_away,
     straight,
     vague_subject,
@@ -29,12 +31,23 @@ _PLURAL = re.compile(
     re.S,
 )
 _MEANS = re.compile(
-    r"(?P<x>[^,;:]{2,60}?) (?P<verb>means|refers to|is defined as|are defined as) (?P<what>\S+ .*)",
+    r"(?P<x>(?!The \w+ means\b)[^,;:]{2,60}?) (?P<verb>means|refers to|is defined as|are defined as) "
+    r"(?P<what>(?!of |to |[\"“])\S+ .*)",
     re.S,
 )
 _CALLED = re.compile(
     r"\b(?:is|are) (?:(?:also|often|sometimes|usually|generally|commonly|typically) )?"
     r"(?:called|known as|referred to as|termed) (?P<y>[^,;:.()—–]{2,60}(?: \([^)]{2,20}\))?)"
+)
+# What follows where a function is called, and not a thing: "is called with config", "are called using ...".
+_NOT_CALLED = re.compile(
+    r"(?:to|with|by|on|in|at|for|from|when|if|after|before|as|without|during|once|only|first|again|automatically|via|"
+    r"through|directly|twice|whenever|like|into|upon|per|until|while|\w+ly|\w+ing)(?: |$)|.*(?:[_{}=<>]|\w\()",
+    re.I | re.S,
+)
+_QUOTE = re.compile(r"(?<!\w)['\"“”‘’]|['\"“”‘’](?!\w)")
+_OF_A_PROGRAM = re.compile(
+    r"\b(?:function|method|class|attribute|variable|argument|parameter|module|callback|hook) $", re.I
 )
 _WE_CALL = re.compile(r"\b[Ww]e call (?:this|it|that|them|these|those) (?P<y>[^,;:.—–]{2,60})")
 _TITLED = re.compile(r"[A-Z][\w-]*(?: (?:(?:on|of|in|for|the|and) )*[A-Z][\w-]*)+(?: \([A-Z]+\))?")
@@ -56,7 +69,7 @@ _OPINION = re.compile(
     r"responsibility|default|norm|essential|long|short|large|larger|largest|small|smaller|smallest|high|higher|highest|"
     r"low|lower|lowest|new|old|similar|necessary|interesting|surprising|perfect|ideal|excellent|terrible|"
     r"correct|wrong|right|valid|maximum|minimum|total|amount|percentage|ones?|primary|main|principal|leading|"
-    r"positive|negative|desirable|widely|commonly|natural|simple|typical|classic|famous|strong|weak|tough|free|full|complete|far|long-standing|growing|fine|\d\S*)\b",
+    r"positive|negative|desirable|option|little|starting|reasonable|sole|mature|nightmare|final|category|improvement|useless|consistent|close|direct|widely|commonly|natural|simple|typical|classic|famous|strong|weak|tough|free|full|complete|far|long-standing|growing|fine|\d\S*)\b",
     re.I,
 )
 
@@ -65,23 +78,44 @@ _OPINION = re.compile(
 _WEAK_HEAD = re.compile(
     r"(?:an?|the|our)\s+(?:[\w-]+\s+){0,3}?(?:solution|response|substitute|complement|way|tool ?kit|breed|threat|"
     r"benefit|advantage|disadvantage|drawback|requirement|success|failure|fan|priority|trend|topic|theme|symbol|"
-    r"strength|weakness|target|luxury|necessity|focus|idea|approach|place|time|ingredient|sign|issue|role|effect|"
-    r"impact|level|metaphor|analogy|footnote|examples?|prerequisite|counterpart)\b",
+    r"strength|weakness|target|luxury|necessity|sub-class|subclass|concept|notion|subtype|supertype|alternative|project|compromise|focus|part|idea|approach|place|time|ingredient|sign|issue|role|effect|"
+    r"impact|level|metaphor|analogy|subject|term|product|commodity|form|deck|category|footnote|examples?|prerequisite|counterpart)\b",
     re.I,
 )
+# What tells a thing from others of its kind: "a platform, available on Windows" does not, "a marker that ..." does.
+_DIFFERS = re.compile(
+    r"\b(?:that|which|who|whose|where|used|for|with|between|containing|consisting|designed|intended|based|built|made|"
+    r"derived|owned|imposed|paid|produced|given|to (?!the|a|an|this|that)[a-z]+|process|act|practice|using|allowing|"
+    r"enabling|providing|describing|indicating|holding|representing|(?:for|of|by) [a-z]+ing)\b|"
+    r"^(?:the|our) .*\b(?:of|to|by|system)\b|^those "
+)
+_VERY = re.compile(
+    r"(?:an? (?:relatively|fairly|rather)|very|quite|so|more|most|less|often|just|simply|merely|mostly|usually|"
+    r"always|never|all|\w+ly)\b"
+)
+_FEWEST_WORDS = 5  # behind "is": "a global product" says little of what a thing is
+_FEWEST_BEFORE = 6  # in the sentence that a "We call this ..." takes along
 _EXAMPLES = re.compile(r" (?:is|are) [^.]{0,30}\bexamples? of\b")
 _UNCLEAR = re.compile(
-    r"\b(?:these|this|such|here|following|above|below|the same)\b|\bthose (?!who|that|which)|"
-    r"\b(?:at|of|in|for|to|by|on|with|from) that\b",
+    r"\b(?:these|this|such|here|following|above|below|the same|and so|that (?:question|problem|issue|kind))\b|"
+    r"\bthose (?!who|that|which)|\b(?:at|of|in|for|to|by|on|with|from) that\b",
     re.I,
 )
 _NOT_A_NAME = re.compile(
+    r"^\d|^(?:included|using|used|based|given|shown|related)\b| [–—-] |"
+    r"^the (?:term|word|words|phrase|concept|idea|notion|expression)\b|\bexamples?\b|"
+    r"['’]s |^['‘]|"
+    r"^(?:the )?(?:\w+ ){0,3}(?:definition|category|meaning|nature|purpose|goal|aim|point|rationale|motivation|effect|"
+    r"impact|consequence|outcome|size|use|name|names|role|presence|absence|lack|existence|introduction|addition|removal|"
+    r"implementation|behaviou?r|semantics|syntax|type|types|value|values|result|results|rest|cost|costs|benefit|"
+    r"advantage|disadvantage|difficulty|complexity|version|number|amount|end|beginning|choice|problem) of\b|"
     r"^(?:an? (?:number|lot|variety|series|couple|range|set|group)|some|many|several|all|every|each|any|certain|both|"
     r"one of|examples?|(?:reference|figure|table|step|example|case|option|note|part|phase) \S+$)\b|"
     r"\b(?:is|are|was|were|it|that|which|who|whether|what|how|when|if|there|because|to|not|also|you|we|they|i|and|"
     r"sometimes|often|usually|typically|generally|now|then|thus|always|never|only|first|second|third|best|main|final|"
     r"last|next|most|biggest|largest|higher|lower|larger|smaller|greater|more|less|fewer|increase|decrease|typical|"
-    r"primary|common|\w+ly)\b",
+    r"primary|common|current|both|new|existing|proposed|previous|original|resulting|herein|however|therefore|like|such|as|by|our|your|their|while|"
+    r"\w+ly)\b",
     re.I,
 )
 
@@ -107,18 +141,26 @@ _SAYS_WHAT = (" is ", " are ", " was ", " were ", " means ", " refers to ")  # e
 
 def _in_sentence(place: Place, sentence: Sentence) -> Iterator[Fact]:
     text = sentence.text
-    if leans(text) or text.endswith(("?", ":")):
+    if leans(text) or text.endswith(("?", ":")) or text[:1].islower():  # "init is an optional parameter": of what?
         return
     if not holds(text, _SAYS_WHAT):
         return
     match = _MEANS.match(text)
     if match is not None and re.match(
-        r"(?:that )?(?:you|we|it|they|there|he|she|one|more|less|fewer|higher|lower)\b", match["what"]
+        r"(?:that )?(?:what|you|we|it|they|there|he|she|one|more|less|fewer|higher|lower)\b", match["what"]
     ):
+        return
+    if match is not None and match["what"].startswith("that ") and not _bare_term(place, match["x"]):
         return
     if match is None:
         match = _COPULA.match(text) or _PLURAL.match(text)
-        if match is None or _OPINION.match(match["what"]) or _WEAK_HEAD.match(match["what"]) or _EXAMPLES.search(text):
+        if match is None or match["verb"] in ("was", "were") or _VERY.match(match["what"]):
+            return
+        if len(words(match["what"])) < _FEWEST_WORDS or re.search(r" (?:than|if) ", match["what"]):
+            return
+        if not _DIFFERS.search(match["what"]) or not _agrees(place, match):
+            return
+        if _OPINION.match(match["what"]) or _WEAK_HEAD.match(match["what"]) or _EXAMPLES.search(text):
             return
         if not _naming(place, match):
             return
@@ -129,16 +171,40 @@ def _in_sentence(place: Place, sentence: Sentence) -> Iterator[Fact]:
     yield fact("definition", "define", subject, [sentence], slots={"is": verb})
 
 
+def _agrees(place: Place, match: re.Match[str]) -> bool:
+    """A kind is told of one thing as of many ("frame pointers are a property" is said of them, and not what they are);
+    of a name only with "a" or "our", or where its section is about it: "Ann Lee is the chair" is no definition."""
+    subject, what = match["x"], match["what"]
+    if f"class {subject}" in place.document.slice(place.section.span):
+        return False  # an example's class
+    if match["verb"] == "are":
+        return re.match(r"an? ", what) is None
+    name = lower_first(subject, place.known)[:1].isupper() and not subject.startswith(("The ", "A ", "An "))
+    return not (
+        name and what.startswith("the ") and normal(subject) not in (normal(place.heading), normal(place.title))
+    )
+
+
+def _bare_term(place: Place, subject: str) -> bool:
+    """A hyphenated word, or what the section is about; "The delay means that ..." only infers something."""
+    return re.fullmatch(r"\w+-\w+", subject) is not None or normal(subject) == normal(place.heading)
+
+
 def _subject_is(subject: str, verb: str, text: str) -> bool:
     """A noun phrase that names something: no clause in it, at most seven words, nothing vague."""
+    stems = [word.rstrip("s") for word in words(subject)]
+    if len(set(stems)) < len(stems):  # "Owner Owners": a list's term, and then the sentence
+        return False
     if len(words(subject)) > 7 or points_away(subject) or vague_subject(subject):
         return False
     if _NOT_A_NAME.search(subject):
         return False
+    if re.search(r"[\"“”]", subject) and not re.fullmatch(r"(?:an? |the )?[\"“][^\"“”]+[\"”]", subject, re.I):
+        return False
+    if re.match(r"\w+ing \w+", subject) and len(words(subject)) > 3:  # "Falling back on pickle for unsupported types"
+        return False
     clause = split_clause(text)
-    return (clause is not None and len(clause.subject) >= len(subject)) or not verb.startswith(
-        ("is", "are", "was", "were")
-    )
+    return (clause is not None and len(clause.subject) >= len(subject)) or verb.endswith("defined as")
 
 
 def _naming(place: Place, match: re.Match[str]) -> bool:
@@ -147,7 +213,10 @@ def _naming(place: Place, match: re.Match[str]) -> bool:
     plain = subject.lower()
     definite = plain.startswith(("the ", "our ", "your "))
     about = {w.rstrip("s") for w in (*words(place.heading), *words(place.title))}
-    known = all(w.rstrip("s") in about for w in words(subject) if w not in ("the", "our", "your", "a", "an", "of"))
+    own = [w.rstrip("s") for w in words(subject) if w not in ("the", "our", "your", "a", "an", "of")]
+    known = about.issuperset(own)
+    if definite and len(own) < 2:  # "the cache" under "Method cache": which one?
+        known = own in ([w.rstrip("s") for w in words(title)] for title in (place.heading, place.title))
     named = re.search(r"(?<=.)[A-Z]", subject) is not None or " of " in plain
     if definite and not (known or named):
         return False
@@ -163,10 +232,18 @@ def _called(place: Place, sentence: Sentence, before: Sentence | None) -> Iterat
     match = _WE_CALL.search(text) or _CALLED.search(text)
     if match is None or text.endswith(("?", ":")) or re.match(r"[\"”]?,? (?:and |or )?[\"“]", text[match.end() :]):
         return
+    if re.match(r"\S+ (?:or|and) ", match["y"]):
+        return  # "called high-yield or junk bonds"
+    if text[match.end() :].startswith("(") or _OF_A_PROGRAM.search(text[: match.start()]):
+        return
     titled = _TITLED.match(match["y"])
-    name = titled.group() if titled else _STOPS.split(match["y"] + " ")[0].strip().strip("\"“”'*_")
+    name = titled.group() if titled else _STOPS.split(match["y"] + " ")[0].strip().strip("*")
+    if " " not in name and name.isalpha() and name.islower() and not is_plural(name):
+        return  # an adjective, for all that is known
+    name = _QUOTE.sub("", name)
     if (
         not name
+        or _NOT_CALLED.match(name)
         or len(words(name)) > 5
         or vague_subject(name)
         or points_away(name)
@@ -179,10 +256,21 @@ def _called(place: Place, sentence: Sentence, before: Sentence | None) -> Iterat
     opening = text[: match.start()]
     if leans(text) or match.re is _WE_CALL:
         # The sentence before says what is meant.
-        if before is None or leans(before.text) or before.text.endswith((":", "?")):
+        if (
+            before is None
+            or len(words(before.text)) < _FEWEST_BEFORE
+            or leans(before.text)
+            or before.text.endswith((":", "?"))
+        ):
             return
         evidence = [before, sentence]
-    elif (" it" in opening and "," not in opening) or _two_verbs(opening):
+    elif (
+        re.match(r"The (?:current|new|latter|former|resulting|whole|entire|other|first|second|last)\b", opening)
+        or re.search(r"\b(?:thus|examples?|here)\b", opening)
+        or (" it" in opening and "," not in opening)
+        or _two_verbs(opening)
+        or len(words(opening)) < 4
+    ):
         return
     yield fact("called", "define", name, evidence)
 
@@ -212,4 +300,9 @@ def fragment(text: str) -> bool:
         before != text or re.match(r"an? (?:[\w-]+ ){1,5}?(?:for|used|of|containing|in)\b", text, re.I) is not None
     )
     noun = re.match(r"an? [a-z]", text, re.I) is not None and len(words(before)) <= 12
+    behind = words(text)[len(words(before)) + 2 :]  # "that provides X may accept ..." is a sentence after all
+    if re.search(r"\b(?:is|are) (?:an?|the)\b", text):
+        return False
+    if AUXILIARIES & set(behind) and not {"that", "which", "who", "where", "and", "or"} & set(behind):
+        return False
     return noun and relative and not AUXILIARIES & set(words(before)) and not _WEAK_HEAD.match(text)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 from tinyforge.synthesize.facts import Fact, Place, Sentence, fact
-from tinyforge.synthesize.language import FUNCTION_WORDS, lower_first, sentence_case, tidy, words
+from tinyforge.synthesize.language import FUNCTION_WORDS, bare_definite, lower_first, sentence_case, tidy, words
 
 _Q = re.compile(r"(?:Q|Question)\s*\d*\s*[:.]\s*(?P<q>.+\?)$", re.S)
 _A = re.compile(r"(?:A|Answer)\s*\d*\s*[:.]\s*")
@@ -22,7 +22,7 @@ def find(place: Place, limit: int) -> Iterator[Fact]:
     if place.heading.endswith("?"):
         answer = _answer(place, limit)
         asked = _asked(place, place.heading, answer) if answer else None
-        if asked is not None and _answers(place.heading, answer[0]):
+        if asked is not None and _answers(place, answer):
             yield asked
         elif asked is not None:
             yield replace(asked, rule="heading", coverage=True)
@@ -35,11 +35,39 @@ _ON_ITS_WAY = re.compile(
 )
 
 
-def _answers(question: str, sentence: Sentence) -> bool:
-    """Whether a sentence takes up at least half of what the question is about; else it only opens the section."""
-    asked = {w for w in words(question) if w not in FUNCTION_WORDS}
-    told = set(words(sentence.text))
-    return 2 * len(asked & told) >= len(asked) and not _ON_ITS_WAY.match(sentence.text)
+_ASKS = re.compile(
+    r"(?:what|who|whose|which|when|where|why|how|is|are|was|were|can|could|do|does|did|may|must|should|will|would|has|"
+    r"have)\b",
+    re.I,
+)
+
+
+def _answers(place: Place, answer: list[Sentence]) -> bool:
+    """Whether the text answers: it is one of questions and answers, and takes up half of what this one is about.
+
+    Elsewhere a heading that asks only opens its section.
+    """
+    first = answer[0].text
+    if bare_definite(place.heading, words(place.title)) or re.search(r"\bwe\b", place.heading):
+        return False  # which one, or who, the page around it says
+    if place.paragraphs and len(answer) < len(place.paragraphs[0]):
+        return False  # only the beginning of the answer fits
+    if not _is_faq(place) or not _ASKS.match(place.heading) or first.endswith("?") or _ON_ITS_WAY.match(first):
+        return False
+    asked = {w for w in words(place.heading) if w not in FUNCTION_WORDS}
+    return 2 * len(asked & set(words(first))) >= len(asked)
+
+
+_FAQ = re.compile(r"\b(?:FAQ|frequently asked|questions? (?:and|&) answers?)\b", re.I)
+
+
+def _is_faq(place: Place) -> bool:
+    """Whether the path says so, or at least half of the document's sections, and three, are questions."""
+    if _FAQ.search(place.path):
+        return True
+    headings = [section.heading for section in place.document.sections()]
+    asking = sum(heading.endswith("?") for heading in headings)
+    return asking >= 3 and 2 * asking >= len(headings)
 
 
 def _asked(place: Place, question: str, answer: list[Sentence]) -> Fact:
@@ -90,6 +118,8 @@ def opening(paragraph: tuple[Sentence, ...], limit: int, most: int) -> list[Sent
 def _pairs(place: Place, limit: int) -> Iterator[Fact]:
     for asked, answered in pairwise(place.paragraphs):
         match = _Q.match(" ".join(s.text for s in asked))
+        if match is not None and re.match(r"(?:but|and|so|then|or)\b", match["q"], re.I):
+            continue  # it goes on from the answer before
         if match is None or not _A.match(answered[0].text):
             continue
         taken = opening(answered, limit, most=3)

@@ -6,21 +6,24 @@ import re
 from collections.abc import Iterator
 
 from tinyforge.synthesize.facts import Fact, ListGroup, Place, Sentence, fact
-from tinyforge.synthesize.language import PRONOUNS, leans, lower_first, straight, tidy, words
+from tinyforge.synthesize.language import PRONOUNS, bare_definite, leans, lower_first, straight, tidy, words
 
 _PURPOSE = re.compile(
-    r"To (?P<goal>[a-z]+ [^,;:()]{4,90}), (?P<main>(?:you|we|use|run|add|set|call|create|click|open|go|select|choose|"
-    r"enter|type|write|make|follow|install|start|pass|specify|send|contact|ask|please|first|simply|just|download|edit|change|"
+    r"To (?P<goal>[a-z]+ [^,;:()]{4,90}), (?P<main>(?:you|we (?:can|must|should|use)|use|run|add|set|call|"
+    r"create|click|open|go|select|choose|enter|"
+    r"type (?=[\"'`]|(?:a|an|the|your|in|py|pip)\b)|write|make|follow|install|start|pass|specify|send|contact|"
+    r"ask|please|first|simply|just|download|edit|change|"
     r"define|enable|press|visit|fill|submit|check|update|import|put|place)\b.*)",
     re.S,
 )
 _BY = re.compile(
     r"(?:You|Users|Developers|Customers|Employees|People|Students) can (?P<goal>[a-z]+ [^,;:()]{4,90}?) "
-    r"by (?P<way>\w+ing .+)",
+    r"by (?P<way>\w+ing [^;]+)",
     re.S,
 )
 _NOT_A_GOAL = re.compile(
-    r"(?:be|do so|do this|do that|learn more|find out|see|understand|recap|summarize|sum up|begin|date|some|"
+    r"(?:also|still|then|just|only|simply|"
+    r"be|do so|do this|do that|learn more|find out|see|understand|recap|summarize|sum up|begin|date|some|"
     r"make matters|put it|say|know|illustrate|take an?|give an?|compensate|help|start|further|answer|read more|many|"
     r"most|us|me)\b"
 )
@@ -42,12 +45,16 @@ _IMPERATIVE = re.compile(
 def find(place: Place, limit: int) -> Iterator[Fact]:
     for sentence in place.all_sentences:
         match = _PURPOSE.match(sentence.text) or _BY.match(sentence.text)
+        known = (*words(place.heading), *words(place.title))
+        if match is not None and not place.own and bare_definite(match["goal"], known):
+            continue
         if match is not None and _goal(match["goal"]) and not sentence.text.endswith((":", "?")):
             goal = match["goal"].strip()
             yield fact(
                 "howto", "ask", goal, [sentence], "steps", slots={"d": f"how do you {goal}", "i": f"how to {goal}"}
             )
-    for group in place.lists:
+    ordered = [group for group in place.lists if group.items and group.items[0].ordered]
+    for group in ordered[:1] if len(ordered) == 1 else ():  # where there are several, each is a part
         found = _steps(place, group, limit)
         if found is not None:
             yield found
@@ -55,7 +62,28 @@ def find(place: Place, limit: int) -> Iterator[Fact]:
 
 def _goal(goal: str) -> bool:
     found = words(straight(goal))
-    away = ("this", "these", "those", "that", "such", "so", "following", "above", "what")
+    away = (
+        "this",
+        "these",
+        "those",
+        "that",
+        "such",
+        "so",
+        "following",
+        "above",
+        "what",
+        "our",
+        "my",
+        "us",
+        "another",
+        "again",
+        "instead",
+        "too",
+    )
+    if re.search(r"(?<![-.])\b[A-Z]\b(?![-.+#])", goal):
+        return False
+    if found and found[-1] in ("or", "and", "with", "by", "in", "to", "of"):
+        return False
     return not _NOT_A_GOAL.match(goal) and not any(w in PRONOUNS or w in away for w in found) and len(found) <= 14
 
 
@@ -66,8 +94,11 @@ def _steps(place: Place, group: ListGroup, limit: int) -> Fact | None:
         return None
     commands = sum(_IMPERATIVE.match(item.text) is not None for item in items)
     lead = group.lead.text if group.lead else ""
-    said = _PROCEDURE.search(place.heading) or _LEAD.search(lead)
-    if commands * 3 < len(items) * 2 and not (said and commands * 3 >= len(items)):
+    said = _PROCEDURE.search(place.heading) and (not lead or _LEAD.search(lead))
+    if place.heading.endswith("?") and not re.match(r"how\b", place.heading, re.I):
+        return None  # the steps of an argument
+    doing = re.match(r"(?:how to|how do|[A-Z]?[a-z]+ing) ", place.heading, re.I)
+    if not (said or doing) or commands * 3 < len(items) * (1 if said else 2):
         return None
     evidence = lines([list(item.sentences) for item in items], limit)
     if evidence is None:

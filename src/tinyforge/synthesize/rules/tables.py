@@ -15,6 +15,7 @@ _ROLE = re.compile(
     r"representative|director|officer|assistant|associate|employee|member)$",
     re.I,
 )
+_ADJECTIVE = re.compile(r"\w+(?:ical|ful|ous)", re.I)  # "judged on technical" needs its quotation marks
 _VOWEL = re.compile(r"[aeiouAEIO]|(?:S[A-Z]{2}|[FHLMNRX][A-Z]+)\b")
 
 
@@ -28,7 +29,8 @@ def find(place: Place, limit: int) -> Iterator[Fact]:
         if not answer or not _usable(cell):
             continue
         if _ROLE.search(cell.label) and len(words(answer)) >= 4:
-            slots = (("r", lower_first(tidy(cell.row), place.known)),)
+            row = lower_first(tidy(cell.row), place.known)
+            slots = (("r", f'"{row}"' if _ADJECTIVE.fullmatch(row) else row),)
             yield Fact("table", "role", _a(tidy(cell.label)), (span,), answer, slots, "table")
         else:
             row, column = tidy(cell.row), lower_first(tidy(cell.label), place.known)

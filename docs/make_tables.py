@@ -1,0 +1,125 @@
+"""Fill the tables of measured numbers in the pages from bench/results; a test fails when a page is stale.
+
+A table stands between ``<!-- measured: NAME -->`` and ``<!-- end of measured -->``. Where a benchmark has not been run
+yet, the page says so and names the command.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tinyforge.environment import clock
+
+DOCS = Path(__file__).parent
+RESULTS = DOCS.parent / "bench" / "results"
+_REGION = re.compile(r"(<!-- measured: (\w+) -->\n).*?(<!-- end of measured -->)", re.S)
+
+
+def _machine(result: Mapping[str, Any], command: str) -> str:
+    """Where a number was measured, in one line."""
+    found, versions = result["machine"], result["versions"]
+    return (
+        f"Measured by `{command}` on {found['cores']} cores of {found['cpu']} with {found['memory_gb']:.0f} GB, "
+        f"{found['os'].split()[0]}, Python {found['python']}, torch {versions['torch'].partition('+')[0]}."
+    )
+
+
+def _table(head: str, rows: Sequence[str]) -> str:
+    cells = [cell.strip() for cell in head.strip("|").split("|")]
+    line = "|".join("--:" if cell.endswith(">") else "---" for cell in cells)
+    return "\n".join(["| " + " | ".join(cell.rstrip("> ") for cell in cells) + " |", f"|{line}|", *rows])
+
+
+def _off(share: float) -> str:
+    return f"{round(100 * share) or 0:+d}%"
+
+
+def _mb(number: float) -> str:
+    return f"{number:,.0f} MB"
+
+
+def plan(result: Mapping[str, Any]) -> str:
+    """What the planner said beforehand and what training then took, side by side."""
+    rows = []
+    for line in result["lines"]:
+        said, took, off = line["predicted"], line["measured"], line["error"]
+        rows.append(
+            f"| {line['name']} | {_mb(said['memory_mb'])} | {_mb(took['memory_mb'])} ({_off(off['memory_mb'])}) "
+            f"| {line['steps']} | {said['seconds']:.0f} s | {took['seconds']:.0f} s ({_off(off['seconds'])}) |"
+        )
+    head = "Training | Memory planned > | measured > | Steps > | Time planned > | measured >"
+    most = {key: max((line["error"][key] for line in result["lines"]), key=abs) for key in ("memory_mb", "seconds")}
+    within = {
+        key: sum(abs(line["error"][key]) <= limit for line in result["lines"])
+        for key, limit in (("memory_mb", 0.15), ("seconds", 0.25))
+    }
+    count = len(result["lines"])
+    told = (
+        f"Memory was planned to within 15% in {within['memory_mb']} of {count} (at worst {_off(most['memory_mb'])}), "
+        f"time to within 25% in {within['seconds']} of {count} (at worst {_off(most['seconds'])})."
+    )
+    return "\n\n".join([_table(head, rows), told, _machine(result, "python bench/plan.py")])
+
+
+def tutorial(result: Mapping[str, Any]) -> str:
+    """The steps of lesson 1, followed literally in a fresh virtual environment."""
+    rows, before = [], ""
+    for row in result["steps"]:
+        section = row["section"] if row["section"] != before else ""
+        typed = row["typed"].splitlines()[0].replace("|", "\\|")
+        rows.append(f"| {section} | `{typed}` | {clock(row['seconds'])} |")
+        before = row["section"]
+    rows.append(f"| | **in all** | **{clock(result['seconds'])}** |")
+    told = _machine(result, "python bench/tutorial.py")
+    size = f" The environment takes {result['environment_mb']:,} MB." if "environment_mb" in result else ""
+    return f"{_table('Step | Typed | Minutes >', rows)}\n\n{told}{size} The times are the machine's, not the reader's."
+
+
+def build(result: Mapping[str, Any]) -> str:
+    """What a whole build takes."""
+    shown = {"build from nothing": "a build from nothing", "build, peak memory": "the most memory it took"}
+    shown["build again, nothing changed"] = "the same build again, with nothing changed"
+    rows = [
+        f"| {shown[line['name']]} | {line['value']:,.1f} {line['unit']} |"
+        for line in result["lines"]
+        if line["name"] in shown
+    ]
+    return f"{_table('A handbook of 104 KB | >', rows)}\n\n{_machine(result, 'python bench/build.py')}"
+
+
+TABLES: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
+    "plan": ("plan.json", plan),
+    "tutorial": ("tutorial.json", tutorial),
+    "build": ("build.json", build),
+}
+
+
+def filled(markdown: str, results: Path = RESULTS) -> str:
+    """The page with every table written from what was last measured."""
+
+    def fill(match: re.Match[str]) -> str:
+        file, make = TABLES[match[2]]
+        path = results / file
+        if path.is_file():
+            told = make(json.loads(path.read_text(encoding="utf-8")))
+        else:
+            told = f"*Not measured yet; `python bench/{path.stem}.py` measures it.*"
+        return f"{match[1]}{told}\n{match[3]}"
+
+    return _REGION.sub(fill, markdown)
+
+
+def pages() -> dict[Path, str]:
+    """Every page that has such a table -> what it should say."""
+    texts = {page: page.read_text(encoding="utf-8") for page in sorted(DOCS.rglob("*.md"))}
+    return {page: filled(text) for page, text in texts.items() if _REGION.search(text)}
+
+
+if __name__ == "__main__":
+    for path, content in pages().items():
+        path.write_text(content, encoding="utf-8")
+        print(path.relative_to(DOCS.parent))
