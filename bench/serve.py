@@ -29,6 +29,7 @@ from build import Line, show
 from shapes import SHAPES
 
 from tinyforge.environment import cores, machine, versions
+from tinyforge.models.machine import llama_threads
 from tinyforge.run import write_json
 
 ROOT = Path(__file__).parent.parent
@@ -321,7 +322,7 @@ def _free_port() -> int:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=max(1, cores() - 1), help="of llama.cpp, on both sides")
+    parser.add_argument("--threads", type=int, default=llama_threads(), help="of llama.cpp, on both sides")
     parser.add_argument("--only", choices=("llamacpp", "transformers"))
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep the random weights for another time")
     parser.add_argument("--serve", default="", help=argparse.SUPPRESS)

@@ -133,6 +133,14 @@ def _high_water() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
+def llama_threads() -> int:
+    """Threads for llama.cpp beside our server: one core fewer than there are, or both where there are two.
+
+    With two, the core that would be left to the server is worth more to the products (`bench/serve.py`).
+    """
+    return cores() if cores() <= 2 else cores() - 1
+
+
 def set_threads(threads: int) -> int:
     """Use this many CPU threads (0: every core this process may use); returns the number.
 

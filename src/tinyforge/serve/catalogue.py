@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from tinyforge.config import Config
-from tinyforge.environment import cores
 from tinyforge.errors import InputError
 from tinyforge.run import Run, read_json
 from tinyforge.serve import gguf
@@ -131,6 +130,7 @@ class Catalogue:
             return None
 
     def _llama(self, found: gguf.Gguf) -> Base:
+        from tinyforge.models.machine import llama_threads
         from tinyforge.models.resolve import load_tokenizer, saved_stop_ids
         from tinyforge.serve.engines.llamacpp import LlamaEngine
 
@@ -144,7 +144,7 @@ class Catalogue:
             serve, trusted = self.config.serve, self.config.trust_remote_code
             tokenizer = load_tokenizer(found.folder, trusted)
             context = gguf.context_of(found.folder, serve.slots, trusted)
-            threads = self.config.train.threads or max(1, cores() - 1)
+            threads = self.config.train.threads or llama_threads()
             stops = saved_stop_ids(found.folder, tokenizer)
             engine = LlamaEngine(
                 found.file, tokenizer, stops, context, threads, serve.slots, serve.waiting, found.kind == "f32"
