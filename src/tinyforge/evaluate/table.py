@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _COLUMNS = {"exact_match": "EM", "token_f1": "F1", "written_f1": "written", "quoted": "quoted"}
-_COLUMNS |= {"rouge_l": "ROUGE-L", "chrf": "chrF", "perplexity": "perplexity"}
+_COLUMNS |= {"rouge_l": "ROUGE-L", "chrf": "chrF", "perplexity": "PPL"}
 
 
 def terminal_table(report: Mapping[str, Any]) -> Group:
@@ -26,7 +26,7 @@ def terminal_table(report: Mapping[str, Any]) -> Group:
 
     scores = report["scores"]
     tables = [_set_table(name, scores[name], report["choice"]) for name in legend.ordered(scores, legend.SETS)]
-    notes = "* chat uses this variant. EM: exact match. Perplexity: lower is better."
+    notes = "* chat uses this variant. EM: exact match. PPL: perplexity, lower is better."
     if any("written_f1" in row for table in scores.values() for row in table.values()):
         notes += "\nquoted: share of answers that gave way to a quote, as in chat; written: F1 before that."
     return Group(*tables, Text(notes))
