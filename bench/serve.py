@@ -341,7 +341,7 @@ def main() -> int:
             lines += more
     show(lines)
     result = {
-        "command": "python bench/serve.py",
+        "command": " ".join(["python bench/serve.py", *sys.argv[1:]]),
         "ratios": {line.name: round(line.ratio, 4) for line in lines},
         "lines": [{**asdict(line), "met": line.met} for line in lines],
         "rounds": args.rounds,

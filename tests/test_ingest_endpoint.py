@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -18,41 +16,25 @@ from tinyforge.errors import InputError
 from tinyforge.ingest import Ingested, fingerprint, read_sources
 from tinyforge.ingest.kinds import kinds_of
 from tinyforge.ingest.secrets import Secrets
+from web_server import WebServer
 
 Answer = tuple[int, dict[str, str], Any]
 BOATS = [{"title": f"Boat {n}", "seats": n, "text": f"Boat {n} was built in {1900 + n}."} for n in range(1, 8)]
 
 
-class Server:
-    """Answers by path with a function from the query's parameters; keeps what it was asked."""
+class Server(WebServer):
+    """Answers by path with a function from the query's parameters."""
 
     def __init__(self) -> None:
         self.routes: dict[str, Callable[[dict[str, str]], Answer]] = {}
-        self.asked: list[str] = []
-        self.headers: list[dict[str, str]] = []
-        server = self
+        super().__init__()
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                server.asked.append(self.path)
-                server.headers.append(dict(self.headers))
-                parts = urlsplit(self.path)
-                given = {name: values[-1] for name, values in parse_qs(parts.query).items()}
-                status, headers, answer = server.routes.get(parts.path, lambda _: (404, {}, {}))(given)
-                body = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
-                self.send_response(status)
-                for name, value in {"Content-Type": "application/json", **headers}.items():
-                    self.send_header(name, value)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+    def answer(self, path: str) -> tuple[int, dict[str, str], bytes]:
+        parts = urlsplit(path)
+        given = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+        status, headers, found = self.routes.get(parts.path, lambda _: (404, {}, {}))(given)
+        body = found if isinstance(found, bytes) else json.dumps(found).encode()
+        return status, {"Content-Type": "application/json", **headers}, body
 
     def close(self) -> None:
         self.server.shutdown()

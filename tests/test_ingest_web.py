@@ -1,9 +1,7 @@
 from __future__ import annotations
 
 import gzip
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -14,39 +12,21 @@ from tinyforge.ingest import Ingested, read_sources
 from tinyforge.ingest.address import checked_address, is_public
 from tinyforge.ingest.fetch import split_url
 from tinyforge.ingest.robots import Robots, matches, parse_robots
+from web_server import Answer, WebServer
 
 CONFIG = IngestConfig(web_seconds=0.0)
 HERE = ["127.0.0.1"]
-Answer = tuple[int, dict[str, str], bytes]
 
 
-class Site:
-    """A server on this machine whose answers are set by path; it remembers what it was asked."""
+class Site(WebServer):
+    """Its answers are set by path."""
 
     def __init__(self) -> None:
         self.answers: dict[str, Answer] = {}
-        self.asked: list[str] = []
-        self.headers: list[dict[str, str]] = []
-        site = self
+        super().__init__()
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                site.asked.append(self.path)
-                site.headers.append(dict(self.headers))
-                status, headers, body = site.answers.get(self.path, (404, {}, b"gone"))
-                self.send_response(status)
-                for name, value in headers.items():
-                    self.send_header(name, value)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+    def answer(self, path: str) -> Answer:
+        return self.answers.get(path, (404, {}, b"gone"))
 
     def page(self, path: str, *links: str, body: str = "", kind: str = "text/html; charset=utf-8") -> None:
         shown = "".join(f'<a href="{link}">{link[-9:]}</a> ' for link in links)

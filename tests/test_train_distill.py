@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 import torch
 from torch.nn.functional import cosine_embedding_loss, cross_entropy, kl_div, log_softmax
-from transformers import AutoTokenizer
 
-from little import TEXT, make_base
+from little import TEXT
 from objectives import GOOD, compare_gradients, digest, distill, load, pairs, settings, training
 from tinyforge.errors import InputError
 from tinyforge.models.attention import own_attention
@@ -23,16 +22,6 @@ from tinyforge.train.divergence import Outputs, distillation_loss, hidden_distan
 from tinyforge.train.objectives.base import Batch
 from tinyforge.train.objectives.distill import Distillation, check_same_tokenizer
 from tinyforge.train.objectives.sft import SupervisedFineTuning
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_base(tmp_path_factory.mktemp("base"))
-
-
-@pytest.fixture(scope="module")
-def tokenizer(base: Path) -> Any:
-    return AutoTokenizer.from_pretrained(base)
 
 
 def test_distillation_by_hand() -> None:

@@ -9,9 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoTokenizer
 
-from little import make_base
 from objectives import (
     GOOD,
     apart,
@@ -30,16 +28,6 @@ from tinyforge.records import Example, Message, Tokens
 from tinyforge.train.keep import Keeper
 from tinyforge.train.loss import row_log_probs
 from tinyforge.train.objectives.dpo import dpo_losses, ipo_losses, kto_losses
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_base(tmp_path_factory.mktemp("base"))
-
-
-@pytest.fixture(scope="module")
-def tokenizer(base: Path) -> Any:
-    return AutoTokenizer.from_pretrained(base)
 
 
 def test_preference_losses_by_hand() -> None:

@@ -9,22 +9,10 @@ from typing import Any
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
-from transformers import AutoTokenizer
 
-from little import make_base
 from objectives import compare_gradients, dpo, load, pairs
 from tinyforge.train.divergence import Outputs, distillation_loss
 from tinyforge.train.loss import linear_cross_entropy, row_log_probs, row_losses, token_losses
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_base(tmp_path_factory.mktemp("base"))
-
-
-@pytest.fixture(scope="module")
-def tokenizer(base: Path) -> Any:
-    return AutoTokenizer.from_pretrained(base)
 
 
 def test_token_losses_equal_torch_with_a_gradient_for_each_position(monkeypatch: pytest.MonkeyPatch) -> None:
