@@ -15,6 +15,11 @@ if _WORKERS > 1:  # before torch is imported anywhere; commands that tests start
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // _WORKERS)))
 
 
+def pytest_make_parametrize_id(val: Any, argname: str) -> str | None:
+    """Bytes are called by their argument: a compressed file holds the time, and the workers must collect the same."""
+    return argname if isinstance(val, bytes) else None
+
+
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A little decoder with its tokenizer; a file of tests that needs another has its own."""
