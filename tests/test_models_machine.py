@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from tinyforge.environment import cores
 from tinyforge.models import machine
+from tinyforge.models.machine import set_threads
 
 
 def rates(bf16: float, fp32: float) -> object:
@@ -33,3 +35,21 @@ def test_the_first_answer_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_rate_is_a_rate() -> None:
     assert all(1e8 < rate < 1e15 for rate in machine.matrix_rates((torch.float32,), rounds=3))
+
+
+def test_threads_follow_what_the_person_has_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = torch.get_num_threads()
+    try:
+        monkeypatch.setenv("OMP_NUM_THREADS", "1")
+        assert (set_threads(0), torch.get_num_threads()) == (1, 1)
+        assert (set_threads(2), torch.get_num_threads()) == (2, 2)
+        monkeypatch.delenv("OMP_NUM_THREADS")
+        assert (set_threads(0), torch.get_num_threads()) == (cores(), cores())
+        for name, value in {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2"}.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+        monkeypatch.setenv("MASTER_PORT", "1")
+        monkeypatch.setenv("OMP_NUM_THREADS", "7")  # torchrun's own
+        assert set_threads(0) == cores() and torch.get_num_threads() == max(1, cores() // 2)
+    finally:
+        torch.set_num_threads(before)

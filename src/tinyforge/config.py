@@ -174,7 +174,8 @@ class TrainConfig(_Section):
     threads: int = Field(
         0,
         ge=0,
-        description="CPU threads, of all processes together; 0 takes every core. Exact resume needs the same number.",
+        description="CPU threads, of all processes together; 0 takes every core, or as many as OMP_NUM_THREADS says. "
+        "Exact resume needs the same number.",
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
         "auto", description="Where the model is trained; auto takes a CUDA GPU when there is one, else the CPU."

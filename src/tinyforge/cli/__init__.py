@@ -53,8 +53,10 @@ COMMANDS = {
 
 # Set unless the person set them: dependencies' telemetry and chatter off, and two caches of kernels small, oneDNN's and
 # that of its wrapper in torch. They keep one for every shape of a batch, up to 1,024 of them, which on rows of mixed
-# lengths comes to gigabytes and saves no time.
+# lengths comes to gigabytes and saves no time. And threads that wait for one another go to sleep sooner: on a machine
+# with other work they otherwise spin away the time of the thread they wait for (docs/decisions/training.md).
 _ENVIRONMENT = {
+    "GOMP_SPINCOUNT": "3000",
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64",
     "LRU_CACHE_CAPACITY": "64",
     "HF_HUB_DISABLE_TELEMETRY": "1",

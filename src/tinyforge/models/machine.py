@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import resource
 import sys
 import threading
@@ -142,10 +143,12 @@ def llama_threads() -> int:
 
 
 def set_threads(threads: int) -> int:
-    """Use this many CPU threads (0: every core this process may use); returns the number.
+    """Use this many CPU threads (0: what OMP_NUM_THREADS says, or every core this process may use); returns the number.
 
-    Worker processes on this machine divide them among themselves.
+    Worker processes on this machine divide them among themselves; torchrun sets OMP_NUM_THREADS for them by itself,
+    which says nothing about the cores.
     """
-    count = threads or cores()
+    wished = os.environ.get("OMP_NUM_THREADS", "") if worker().size == 1 else ""
+    count = threads or (int(wished) if wished.isdigit() else 0) or cores()
     torch.set_num_threads(max(1, count // worker().local_size))
     return count
