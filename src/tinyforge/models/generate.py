@@ -24,7 +24,7 @@ from tinyforge.records import Hit, Message
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-BATCH_TOKENS = 16384  # prompt tokens, padding included, that are read at once
+BATCH_TOKENS = 16384  # of prompts and of the answers they may get, padding included, that are held at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,11 +148,14 @@ class Writer:
         """The same with how each answer ended, its tokens and, where asked for, their log probabilities."""
         encoded = [prompt_ids(messages, self.tokenizer) for messages in prompts]
         order = sorted(range(len(encoded)), key=lambda i: len(encoded[i]))
+        budget = self._budget(sampling)
         answers: dict[int, Answer] = {}
         start = 0
         while start < len(order):
             stop = start + 1
-            while stop < len(order) and self._fits(encoded[order[start]], encoded[order[stop]], stop + 1 - start):
+            while stop < len(order) and self._fits(
+                encoded[order[start]], encoded[order[stop]], stop + 1 - start, budget
+            ):
                 stop += 1
             group = order[start:stop]
             answers.update(zip(group, self._write([encoded[i] for i in group], sampling), strict=True))
@@ -182,9 +185,10 @@ class Writer:
     def _budget(self, sampling: Sampling) -> int:
         return sampling.max_new_tokens or self.max_new_tokens
 
-    def _fits(self, shortest: list[int], longest: list[int], rows: int) -> bool:
+    def _fits(self, shortest: list[int], longest: list[int], rows: int, budget: int) -> bool:
         """Whether these rows can be read at once; padding would come between virtual tokens and a shorter prompt."""
-        return rows * len(longest) <= BATCH_TOKENS and not (self._virtual and len(shortest) != len(longest))
+        held = len(longest) + min(budget, self.context - len(longest))
+        return rows * held <= BATCH_TOKENS and not (self._virtual and len(shortest) != len(longest))
 
     def _text(self, ids: Sequence[int]) -> str:
         text: str = self.tokenizer.decode(ids, skip_special_tokens=True)
