@@ -246,6 +246,22 @@ def test_the_terminal_table_fits_80_columns(report: dict[str, Any]) -> None:
     assert any(line.strip().startswith(f"{report['choice']} *") for line in lines)
 
 
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_narrow_terminal_does_without_columns_and_says_so(report: dict[str, Any], width: int) -> None:
+    more = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 16}
+    scores = {
+        name: {variant: {**row, "written_f1": more, "quoted": more} for variant, row in table.items()}
+        for name, table in report["scores"].items()
+    }
+    output = StringIO()
+    Console(file=output, width=width).print(terminal_table({**report, "scores": scores}))
+    shown = output.getvalue()
+    assert max(map(len, shown.splitlines())) <= width and "…" not in shown
+    assert all(f" {variant} " in shown for variant in scores["documents"]) and "95% interval" in shown
+    assert ("Not shown here for want of room, but in the report: chrF" in shown) == (width < 120)
+    assert ("chrF" in shown.split("Not shown")[0]) == (width == 120)
+
+
 CHROMIUM = shutil.which("chromium")
 ARGUMENTS = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
 
