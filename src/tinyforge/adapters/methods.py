@@ -147,10 +147,12 @@ def peft_config(method: str, model: Any, config: TrainConfig) -> Any:
     from transformers.pytorch_utils import Conv1D
 
     made = peft().LoraConfig if method in LORA else peft_methods()[method]
+    alpha = config.lora_alpha
+    alpha = int(alpha) if alpha.is_integer() else alpha  # as PEFT declares it, and as its own files have it
     options: dict[str, Any] = {
         **({} if method in OWN_RANK else {"r": config.lora_rank}),
-        "lora_alpha": config.lora_alpha,
-        "alpha": config.lora_alpha,
+        "lora_alpha": alpha,
+        "alpha": alpha,
         "lora_dropout": config.lora_dropout,
         f"{method}_dropout": config.lora_dropout,
         "fan_in_fan_out": any(isinstance(module, Conv1D) for module in model.modules()),
