@@ -91,10 +91,49 @@ def build(result: Mapping[str, Any]) -> str:
     return f"{_table('A handbook of 104 KB | >', rows)}\n\n{_machine(result, 'python bench/build.py')}"
 
 
+def summary(result: Mapping[str, Any]) -> str:
+    """The README's sentence about a whole build."""
+    value = {line["name"]: line["value"] for line in result["lines"]}
+    found = result["machine"]
+    return (
+        f"On {found['cores']} cores ({found['cpu']}, no GPU), building the 104 KB of a real employee handbook from "
+        f"nothing takes {value['build from nothing']:.0f} s and {value['build, peak memory']:.2f} GB of memory at its "
+        f"peak; doing it again with nothing changed takes {value['build again, nothing changed']:.1f} s. `make bench` "
+        "measures this, and [bench/results/build.json](bench/results/build.json) holds what it printed, with machine "
+        "and versions."
+    )
+
+
+def evaluate(result: Mapping[str, Any]) -> str:
+    """How long many questions take, and whether memory grows with them."""
+    rows = [
+        f"| {run['questions']:,} | {run['seconds']:.0f} s | {run['peak_gb']:.2f} GB |" for run in result["evaluations"]
+    ]
+    table = _table("Questions, four variants each | Time > | Memory at its peak >", rows)
+    return f"{table}\n\n{_machine(result, 'python bench/evaluate.py')}"
+
+
+def train_cpu(result: Mapping[str, Any]) -> str:
+    """Training speed and memory beside the peers."""
+    rows = []
+    for key, peer, name in (("comparisons", "trl", "TRL"), ("comparisons_trainer", "trainer", "transformers")):
+        for cell, found in result.get(key, {}).items():
+            rows.append(
+                f"| {cell} | {name} | {found['ours tokens_per_second']:,.0f} | {found[f'{peer} tokens_per_second']:,.0f} "
+                f"| {found['speed_ratio']:.2f}× | {found['ours memory_mb']:,.0f} MB | {found[f'{peer} memory_mb']:,.0f} MB "
+                f"| {found['memory_ratio']:.2f}× | {100 * found['ours peak_share']:.0f}% |"
+            )
+    head = "Shape/rows | Peer | Ours, tok/s > | peer > | ratio > | Ours, memory > | peer > | ratio > | of the matrix peak >"
+    return f"{_table(head, rows)}\n\n{_machine(result, 'python bench/train_cpu.py')}"
+
+
 TABLES: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "plan": ("plan.json", plan),
     "tutorial": ("tutorial.json", tutorial),
     "build": ("build.json", build),
+    "summary": ("build.json", summary),
+    "evaluate": ("evaluate.json", evaluate),
+    "train_cpu": ("train_cpu.json", train_cpu),
 }
 
 
@@ -115,7 +154,9 @@ def filled(markdown: str, results: Path = RESULTS) -> str:
 
 def pages() -> dict[Path, str]:
     """Every page that has such a table -> what it should say."""
-    texts = {page: page.read_text(encoding="utf-8") for page in sorted(DOCS.rglob("*.md"))}
+    texts = {
+        page: page.read_text(encoding="utf-8") for page in (DOCS.parent / "README.md", *sorted(DOCS.rglob("*.md")))
+    }
     return {page: filled(text) for page, text in texts.items() if _REGION.search(text)}
 
 
