@@ -118,13 +118,13 @@ def train_cpu(result: Mapping[str, Any]) -> str:
     rows = []
     for key, peer, name in (("comparisons", "trl", "TRL"), ("comparisons_trainer", "trainer", "transformers")):
         for cell, found in result.get(key, {}).items():
-            rows.append(
-                f"| {cell} | {name} | {found['ours tokens_per_second']:,.0f} | {found[f'{peer} tokens_per_second']:,.0f} "
-                f"| {found['speed_ratio']:.2f}× | {found['ours memory_mb']:,.0f} MB | {found[f'{peer} memory_mb']:,.0f} MB "
-                f"| {found['memory_ratio']:.2f}× | {100 * found['ours peak_share']:.0f}% |"
-            )
-    head = "Shape/rows | Peer | Ours, tok/s > | peer > | ratio > | Ours, memory > | peer > | ratio > | of the matrix peak >"
-    return f"{_table(head, rows)}\n\n{_machine(result, 'python bench/train_cpu.py')}"
+            speed = [f"{found[f'{side} tokens_per_second']:,.0f}" for side in ("ours", peer)]
+            memory = [_mb(found[f"{side} memory_mb"]) for side in ("ours", peer)]
+            ratios = [f"{found[f'{what}_ratio']:.2f}×" for what in ("speed", "memory")]
+            cells = [cell, name, *speed, ratios[0], *memory, ratios[1], f"{100 * found['ours peak_share']:.0f}%"]
+            rows.append(f"| {' | '.join(cells)} |")
+    sides = "Ours, tok/s > | peer > | ratio > | Ours, memory > | peer > | ratio > | of the matrix peak >"
+    return f"{_table(f'Shape/rows | Peer | {sides}', rows)}\n\n{_machine(result, 'python bench/train_cpu.py')}"
 
 
 TABLES: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
