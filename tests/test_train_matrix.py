@@ -48,7 +48,7 @@ DECODERS: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt2": ("gpt2", {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 256}),
 }
 OTHERS = ("t5", "flan-t5", "bert", "distilbert", "minilm")
-GENTLY = ("train.learning_rate=0.003", "train.epochs=250")
+GENTLY = ("train.learning_rate=0.003", "train.epochs=450")
 """For Gemma, which multiplies its embeddings by the root of their width, and GPT-2, which learns its positions."""
 NO_DROPOUT = {"attn_pdrop": 0.0, "embd_pdrop": 0.0, "resid_pdrop": 0.0}
 

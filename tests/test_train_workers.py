@@ -149,7 +149,7 @@ def test_the_plan_of_two_processes_is_that_of_both(accumulation: int, llama: Pat
     one, two = found
     assert (one["processes"], two["processes"]) == (1, 2) and one["steps"] == two["steps"]
     for part in ("weights", "masters", "gradients", "optimizer"):
-        assert two["memory_mb"][part] == pytest.approx(2 * one["memory_mb"][part], rel=0.01)
+        assert two["memory_mb"][part] == pytest.approx(2 * one["memory_mb"][part], rel=0.01, abs=0.011)  # to 0.01 MB
     assert 1.5 < two["memory_mb"]["peak"] / one["memory_mb"]["peak"] < 2.5
     assert not list(tmp_path.iterdir())
     refused = run(["plan", *words(rows, tmp_path / "run", llama, "train.memory_gb=0.2", processes=2)[1:]])
