@@ -10,7 +10,6 @@ turns; the best of the repeats counts. Writes bench/results/neighbours.json. Qui
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -36,7 +35,7 @@ from tinyforge.models.generate import Writer
 from tinyforge.models.machine import set_threads
 from tinyforge.models.resolve import load_model, load_tokenizer, resolve
 set_threads(0)
-base = resolve("tiny")
+base = resolve("tiny").folder
 writer = Writer(load_model(base, "bf16"), load_tokenizer(base), 128)
 writer._stops = set()
 start = writer._left_pad([[5] * 32])
@@ -93,7 +92,6 @@ def main() -> None:
         write_jsonl(rows, [{"input": question, "output": answer} for question, answer in pairs])
         spins = [UNSET, *map(str, args.spins)]
         found = [beside(count, rows, spins, args.repeats) for count in range(3)]
-    print(json.dumps(found[-1]["best"]))
     path = ROOT / "bench" / "results" / "neighbours.json"
     write_json(path, {"runs": found, "machine": machine(), "versions": versions()})
 

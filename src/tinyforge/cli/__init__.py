@@ -56,7 +56,7 @@ COMMANDS = {
 # lengths comes to gigabytes and saves no time. And threads that wait for one another go to sleep sooner: on a machine
 # with other work they otherwise spin away the time of the thread they wait for (docs/decisions/training.md).
 _ENVIRONMENT = {
-    "GOMP_SPINCOUNT": "3000",
+    "GOMP_SPINCOUNT": "2000",
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64",
     "LRU_CACHE_CAPACITY": "64",
     "HF_HUB_DISABLE_TELEMETRY": "1",
