@@ -258,3 +258,16 @@ def test_a_classifier_gets_a_classifier_s_scores(
     assert set(scores["majority"]) >= {"accuracy", "macro_f1"} and "brier" not in scores["majority"]
     assert found["sets"]["dev"]["primary"] == "accuracy"
     assert found["out"] == str(tmp_path / "run" / "evaluation")
+
+
+def test_a_row_left_out_is_named_and_one_question_is_refused_before_it_is_asked(
+    tmp_path: Path, base: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "some.jsonl"
+    data.write_text('{"question": "What is X?", "answer": "Y"}\n{"question": "What\n', encoding="utf-8")
+    assert main(["evaluate", str(base), "--data", str(data), "--out", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert "left out, not JSON: 1 (some.jsonl:2)" in said and "some.jsonl: 1 question can be asked" in said
+    assert "asking" not in said
+    data.write_text(data.read_text() + '{"question": "What is Z?", "answer": "W"}\n', encoding="utf-8")
+    assert main(["evaluate", str(base), "--data", str(data), "--out", str(tmp_path / "out")]) == 0

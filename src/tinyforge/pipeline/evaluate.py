@@ -23,6 +23,7 @@ from tinyforge.records import Example, Hit
 from tinyforge.run import Run, write_json
 
 FILE = "evaluation.json"
+NAMED = 5  # places of rows left out that are said; the rest are counted
 TEXT_METRICS = (
     *("exact_match", "token_f1", "rouge_l", "bleu", "chrf", "meteor", "similarity", "groundedness", "refusal_f1"),
     *("repetition", "length_ratio", "perplexity", "bits_per_byte", "declined", "seconds_per_answer"),
@@ -103,19 +104,29 @@ def compare(targets: Sequence[str], out: str | Path | None, config: Config, wish
 
 
 def read_questions(data: str, heard: Heard) -> list[Example]:
-    """The rows of a file; what cannot be used is counted aloud."""
+    """The rows of a file; what cannot be used is counted aloud, with the places of the first few."""
     from tinyforge.dataset.rows import read_rows
 
     if not Path(data).exists():
         raise InputError(f"{data}: no such file.", "Give --data a file of questions with their answers.")
     found = read_rows(data)
     for reason, count in found.reasons.items():
-        heard.say("", f"{count:,} rows left out: {reason}")
+        places = [row.place for row in found.dropped if row.reason == reason]
+        more = f" and {count - NAMED:,} more" if count > NAMED else ""
+        heard.say("", f"left out, {reason}: {count:,} ({', '.join(places[:NAMED])}{more})")
     for note in found.notes:
         heard.say("", note)
     if found.kind == "text":
         raise InputError(f"{data}: holds running text, and no questions.", "Give rows with a question and an answer.")
     return found.examples
+
+
+def _check_comparable(name: str, rows: Sequence[Example]) -> None:
+    """Said before anything is asked: how much another question would differ takes two to tell."""
+    facts = len({row.fact or row.id for row in rows})
+    if facts < 2:
+        questions = "1 question" if len(rows) == 1 else f"{len(rows)} questions about one fact"
+        raise InputError(f"{name}: {questions} can be asked, which gives no interval.", "Ask about two facts or more.")
 
 
 def _held_out(target: str, opened: Opened) -> dict[str, list[Example]]:
@@ -148,6 +159,8 @@ def _measure(
 
     began = time.monotonic()
     asked = {name: sample(rows, wish.limit, config.seed) for name, rows in sets.items()}
+    for name, rows in asked.items():
+        _check_comparable(name, rows)
     for name, rows in asked.items():
         if len(rows) < len(sets[name]):
             heard.say("", f"{name}: {len(rows)} of {len(sets[name])} questions, drawn with seed {config.seed}")
