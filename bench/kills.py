@@ -155,6 +155,7 @@ def whole_runs(works: Sequence[Work], folder: Path) -> list[dict[str, Any]]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=100, help="kills of train (default 100)")
+    parser.add_argument("--out", type=Path, default=ROOT / "bench" / "results" / "kills.json")
     parser.add_argument("--others", type=int, default=10, help="kills each of pretrain and build (default 10)")
     args = parser.parse_args()
     if not can_trace():
