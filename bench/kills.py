@@ -182,7 +182,7 @@ def main() -> int:
     }
     settings = {work.command: [*SMALL, *work.settings] for work in jobs}
     write_json(
-        ROOT / "bench" / "results" / "kills.json",
+        args.out,
         {
             "summary": table,
             "seconds": round(time.monotonic() - began),
