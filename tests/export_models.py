@@ -119,10 +119,13 @@ def make_run(folder: Path, base: Path, method: str = "lora") -> Run:
     write_json(run.path("train.json"), {"objective": "sft"})
     model = adapters.attach(load_model(base, "fp32", quantize=quantize), config.train, 0)
     torch.manual_seed(1)
+    # rsLoRA multiplies by alpha over the root of the rank, four times as much: moved as far, its updates would drown
+    # the base, and rounding alone would exceed what a merge may differ by.
+    far = 0.025 if method == "rslora" else 0.1
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.requires_grad:
-                parameter.add_(0.1 * torch.randn_like(parameter))
+                parameter.add_(far * torch.randn_like(parameter))
     adapters.save(model, run.path("adapter"))
     return run
 
