@@ -62,6 +62,9 @@ def _reduce(whole: Path, path: Path, kind: str) -> None:
     if kind == "int8":
         from onnxruntime.quantization import QuantType, quantize_dynamic
 
+        graph = onnx.load(whole, load_external_data=False)
+        del graph.graph.value_info[:]  # it transposes weights, whose shapes of before would contradict; it infers anew
+        onnx.save(graph, whole)
         with quiet():
             quantize_dynamic(whole, path, weight_type=QuantType.QInt8, per_channel=True)
         return
