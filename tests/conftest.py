@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
+from tinyforge.cli import _ENVIRONMENT
 from tinyforge.environment import cores
 
 _WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 if _WORKERS > 1:  # before torch is imported anywhere; commands that tests start inherit it
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // _WORKERS)))
-os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # as the command line does; read when torch is loaded
+os.environ.setdefault("GOMP_SPINCOUNT", _ENVIRONMENT["GOMP_SPINCOUNT"])  # read when torch is loaded
 
 
 def pytest_make_parametrize_id(val: Any, argname: str) -> str | None:

@@ -267,7 +267,7 @@ def test_a_row_left_out_is_named_and_one_question_is_refused_before_it_is_asked(
     data.write_text('{"question": "What is X?", "answer": "Y"}\n{"question": "What\n', encoding="utf-8")
     assert main(["evaluate", str(base), "--data", str(data), "--out", str(tmp_path / "out")]) == 2
     said = capsys.readouterr().err
-    assert "left out, not JSON: 1 (some.jsonl:2)" in said and "some.jsonl: 1 question can be asked" in said
-    assert "asking" not in said
+    assert "left out, not JSON: 1 (some.jsonl:2)" in said and "asking" not in said
+    assert "'some.jsonl': 1 questions about 1 facts give no interval. Ask about two" in said
     data.write_text(data.read_text() + '{"question": "What is Z?", "answer": "W"}\n', encoding="utf-8")
     assert main(["evaluate", str(base), "--data", str(data), "--out", str(tmp_path / "out")]) == 0

@@ -9,22 +9,10 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoTokenizer
 
-from little import make_base
 from objectives import dpo, load, pairs
 from tinyforge.records import Example
 from tinyforge.train.objectives.sft import SupervisedFineTuning
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_base(tmp_path_factory.mktemp("base"))
-
-
-@pytest.fixture(scope="module")
-def tokenizer(base: Path) -> Any:
-    return AutoTokenizer.from_pretrained(base)
 
 
 @pytest.fixture(scope="module")

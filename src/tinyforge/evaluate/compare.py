@@ -36,17 +36,20 @@ BOTH = "both"
 _ALWAYS = ("written_f1", "quoted", "declined", "perplexity")
 
 
-def fact_clusters(examples: Sequence[Example]) -> list[str]:
+def fact_clusters(
+    examples: Sequence[Example], name: str = "", fix: str = "Add documents, or raise dataset.test_fraction."
+) -> list[str]:
     """What each question is resampled with: its fact, or its own id where it has none.
 
+    ``name`` is what the error calls the questions (default: their split), ``fix`` what it advises.
     Raises InputError when all questions ask about one fact: then nothing says how much another fact would differ.
     """
     clusters = [example.fact or example.id for example in examples]
     if len(set(clusters)) < 2:
-        name = examples[0].split if examples else "held-out"
+        name = name or (examples[0].split if examples else "held-out")
         raise InputError(
             f"evaluation set {name!r}: {len(examples)} questions about {len(set(clusters))} facts give no interval.",
-            "Add documents, or raise dataset.test_fraction.",
+            fix,
         )
     return clusters
 

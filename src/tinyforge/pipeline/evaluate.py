@@ -14,6 +14,7 @@ from typing import Any
 
 from tinyforge.config import Config
 from tinyforge.errors import InputError
+from tinyforge.evaluate.compare import fact_clusters
 from tinyforge.evaluate.legend import READING_ORDER, ordered
 from tinyforge.evaluate.metrics import CLASSIFICATION, expanded, find_metrics
 from tinyforge.evaluate.metrics.base import Answer, Metric, Pooled
@@ -121,14 +122,6 @@ def read_questions(data: str, heard: Heard) -> list[Example]:
     return found.examples
 
 
-def _check_comparable(name: str, rows: Sequence[Example]) -> None:
-    """Said before anything is asked: how much another question would differ takes two to tell."""
-    facts = len({row.fact or row.id for row in rows})
-    if facts < 2:
-        questions = "1 question" if len(rows) == 1 else f"{len(rows)} questions about one fact"
-        raise InputError(f"{name}: {questions} can be asked, which gives no interval.", "Ask about two facts or more.")
-
-
 def _held_out(target: str, opened: Opened) -> dict[str, list[Example]]:
     sets = opened.held_out()
     if not sets:
@@ -160,7 +153,7 @@ def _measure(
     began = time.monotonic()
     asked = {name: sample(rows, wish.limit, config.seed) for name, rows in sets.items()}
     for name, rows in asked.items():
-        _check_comparable(name, rows)
+        fact_clusters(rows, name, "Ask about two facts or more.")  # refused before anything is asked
     for name, rows in asked.items():
         if len(rows) < len(sets[name]):
             heard.say("", f"{name}: {len(rows)} of {len(sets[name])} questions, drawn with seed {config.seed}")
