@@ -1,10 +1,12 @@
 """What the embedded base can do: the table of its model card.
 
-    python bench/base.py --run RUN     the folder that `tinyforge pretrain ... --config recipes/base-tiny.yaml` made
+    git archive 2da46a6 src/tinyforge/models/base/tiny | tar -x -C DIR
+    python bench/base.py --run RUN --first DIR/src/tinyforge/models/base/tiny
 
-Bits per byte on the run's held-out documents, beside an untrained model of the same shape, an interpolated Kneser-Ney
-5-gram over the same tokens, gzip and xz; reading on questions over those documents, before and after the second stage;
-speed, loading time, and what 500 free generations look like. Writes bench/results/base.json.
+RUN is the folder that `tinyforge pretrain ... --config recipes/base-tiny.yaml` made, and DIR holds the base that was
+shipped first. Bits per byte on the run's held-out documents, beside an untrained model of the same shape, an
+interpolated Kneser-Ney 5-gram over the same tokens, gzip and xz; reading on questions over those documents, before and
+after the second stage; speed, loading time, and what 500 free generations look like. Writes bench/results/base.json.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import argparse
 import json
 import lzma
 import math
+import re
 import subprocess
 import sys
 import time
@@ -57,10 +60,10 @@ def model_bits_per_byte(model: Any, store: TokenStore) -> float:
     return nats / math.log(2) / store.bytes
 
 
-def compression(run: Run, config: Config, base: Path) -> dict[str, float]:
+def compression(run: Run, config: Config, base: Path, first: Path) -> dict[str, float]:
     """Bits per byte of every way to predict the held-out documents.
 
-    Models read them in pieces of 256 tokens, which stage one was trained on, and of 1,024.
+    Models read them in pieces of 256 tokens and of 1,024; stage one was trained on 512, the first base on 256.
     """
     data = "\n\n".join(held_out_texts(run, config)).encode()
     tokenizer = load_tokenizer(base)
@@ -76,7 +79,8 @@ def compression(run: Run, config: Config, base: Path) -> dict[str, float]:
     }
     models = {
         "untrained, same shape": create_model(config.pretrain, tokenizer, 1).to(torch_dtype(precision)),
-        "stage one alone, the first quick base": load_model(run.path("pretrained"), precision),
+        "the first quick base": load_model(first, precision),
+        "stage one alone": load_model(run.path("pretrained"), precision),
         "shipped": load_model(base, precision),
     }
     for length in (256, 1024):
@@ -105,7 +109,22 @@ def reading(run: Run, base: Path) -> dict[str, dict[str, Any]]:
             if kind != "missing":
                 table[stage][kind]["token_f1"] = mean(token_f1(a, r) for a, r in pairs)
                 table[stage][kind]["exact_match"] = mean(exact_match(a, r) for a, r in pairs)
+            if kind == "passages":
+                places = Counter(place for place in (_copied_from(a, r) for a, r in pairs) if place)
+                table[stage][kind] |= {f"copied from the {name}": n / len(pairs) for name, n in places.items()}
+                table[stage][kind]["asks for a section"] = mean(r.metadata["coverage"] for r in asked)
     return table
+
+
+def _copied_from(answer: str, row: Example) -> str:
+    """``right passage`` or ``wrong passage``, by the first characters of what is copied; "" for what is not."""
+    shown = row.question.rpartition("\n\nQuestion: ")[0]
+    blocks = ["".join(block.split()) for block in re.split(r"\n\n(?=\[\d+\] )", shown)]
+    begun, wanted = ("".join(text.split())[:30] for text in (answer, row.answer))
+    found = [block for block in blocks if begun in block]
+    if answer == NOT_FOUND or not found:
+        return ""
+    return "right passage" if any(wanted in block for block in found) else "wrong passage"
 
 
 def speed(base: Path) -> dict[str, float]:
@@ -165,16 +184,17 @@ def curve(run: Run) -> list[dict[str, float]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", required=True, help="the run of `tinyforge pretrain`")
+    parser.add_argument("--first", required=True, type=Path, help="the base that was shipped first, same tokenizer")
     args = parser.parse_args()
     set_threads(0)
     torch.manual_seed(0)
     run, base = Run.open(args.run), resolve("tiny").folder
     config = Config.model_validate(read_json(run.path("config.json")))
-    result: dict[str, Any] = {"bits_per_byte": compression(run, config, base), "curve": curve(run)}
+    result: dict[str, Any] = {"bits_per_byte": compression(run, config, base, args.first), "curve": curve(run)}
     result |= {"reading": reading(run, base), "speed": speed(base), "health": health(run, base)}
     bits = result["bits_per_byte"]
-    best = min(bits[name] for name in bits if not name.endswith("tokens") or "Kneser" in name)
-    result["ratios"] = {"bits per byte, shipped / best without a network": bits["shipped, 256 tokens"] / best}
+    best = min(bits[name] for name in bits if not name.endswith(" tokens") or "Kneser" in name)
+    result["ratios"] = {"bits per byte, shipped / best without a network": bits["shipped, 1024 tokens"] / best}
     result |= {"machine": machine(), "versions": versions()}
     write_json(ROOT / "bench" / "results" / "base.json", result)
     print(json.dumps({k: v for k, v in result.items() if k not in ("machine", "versions")}, indent=1))

@@ -16,6 +16,7 @@ from tinyforge.environment import clock
 
 DOCS = Path(__file__).parent
 RESULTS = DOCS.parent / "bench" / "results"
+CARD = DOCS.parent / "src" / "tinyforge" / "models" / "base" / "tiny" / "README.md"
 _REGION = re.compile(r"(<!-- measured: (\w+) -->\n).*?(<!-- end of measured -->)", re.S)
 
 
@@ -127,6 +128,39 @@ def train_cpu(result: Mapping[str, Any]) -> str:
     return f"{_table(f'Shape/rows | Peer | {sides}', rows)}\n\n{_machine(result, 'python bench/train_cpu.py')}"
 
 
+def base(result: Mapping[str, Any]) -> str:
+    """What the embedded base can do: the same tables in its decision and on its card."""
+    bits = [f"| {name} | {value:.3f} |" for name, value in result["bits_per_byte"].items()]
+    shown = {"gold": "gold passage", "passages": "three passages", "missing": "three passages without the answer"}
+    asked = []
+    for kind, name in shown.items():
+        for stage, when in (("stage one", "after stage one"), ("shipped", "shipped")):
+            row = result["reading"][stage][kind]
+            scores = [f"{row[key]:.2f}" if key in row else "" for key in ("token_f1", "exact_match")]
+            cells = [f"{name}, {when}", str(row["questions"]), *scores, f"{row['declined']:.0%}"]
+            asked.append(f"| {' | '.join(cells)} |")
+    points = [f"| {p['tokens'] / 1e6:.1f} million | {p['bits_per_byte']:.3f} |" for p in result["curve"]]
+    speed, health = result["speed"], result["health"]
+    told = (
+        f"{speed['ms_per_token']:.1f} ms per generated token, {speed['load_seconds']:.2f} s to load. Of "
+        f"{health['generations']} answers (half of them from memory), {health['empty']:.1%} were empty, "
+        f"{health['broken_unicode']:.1%} held broken characters, and {health['repeats']:.1%} repeated four words three "
+        "times or more."
+    )
+    return "\n\n".join(
+        [
+            "Bits per byte on documents that were held out of everything, read in pieces of 256 or of 1,024 tokens:",
+            _table("By | Bits per byte >", bits),
+            "Reading, on questions over documents that were held out of both stages, by our own synthesis:",
+            _table("Prompt | Questions > | Token F1 > | Exact match > | Declined >", asked),
+            "Bits per byte of those documents while stage one learned:",
+            _table("Tokens seen | Bits per byte >", points),
+            told,
+            _machine(result, "python bench/base.py --run RUN --first FOLDER"),
+        ]
+    )
+
+
 TABLES: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "plan": ("plan.json", plan),
     "tutorial": ("tutorial.json", tutorial),
@@ -134,6 +168,7 @@ TABLES: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "summary": ("build.json", summary),
     "evaluate": ("evaluate.json", evaluate),
     "train_cpu": ("train_cpu.json", train_cpu),
+    "base": ("base.json", base),
 }
 
 
@@ -154,9 +189,8 @@ def filled(markdown: str, results: Path = RESULTS) -> str:
 
 def pages() -> dict[Path, str]:
     """Every page that has such a table -> what it should say."""
-    texts = {
-        page: page.read_text(encoding="utf-8") for page in (DOCS.parent / "README.md", *sorted(DOCS.rglob("*.md")))
-    }
+    places = (DOCS.parent / "README.md", CARD, *sorted(DOCS.rglob("*.md")))
+    texts = {page: page.read_text(encoding="utf-8") for page in places}
     return {page: filled(text) for page, text in texts.items() if _REGION.search(text)}
 
 

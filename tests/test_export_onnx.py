@@ -83,12 +83,12 @@ def test_encoders_and_encoder_decoders(reader: str, kind: str, tmp_path: Path) -
 # Faults planted in what was exported.
 
 
-def swap_weights(folder: Path) -> None:
+def swap_weights(folder: Path, file: str = "model.onnx") -> None:
     """Two matrices of one shape that stand in the graph itself or in the file beside it."""
     import onnx
     from onnx import numpy_helper
 
-    model = onnx.load(folder / "model.onnx")
+    model = onnx.load(folder / file)
     by_shape: dict[tuple[int, ...], list[Any]] = {}
     for tensor in model.graph.initializer:
         if len(tensor.dims) == 2 and min(tensor.dims) > 8:
@@ -98,7 +98,7 @@ def swap_weights(folder: Path) -> None:
     assert not np.array_equal(*arrays)
     for tensor, values in zip(pair, reversed(arrays), strict=True):
         tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
-    onnx.save(model, folder / "model.onnx")
+    onnx.save(model, folder / file)
 
 
 def slow_rotation(folder: Path) -> None:
@@ -148,3 +148,17 @@ def test_a_planted_fault_fails_the_certificate(check: str, lively: Path, tmp_pat
     FAULTS[check](tmp_path)
     found = certify(open_source(str(lively)), ONNX, tmp_path, "onnx", "fp32")
     assert check in {c["name"] for c in found["checks"] if not c["passed"]}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["t5", "bart"])
+def test_a_swapped_matrix_of_an_encoder_decoder_fails_the_certificate(kind: str, tmp_path: Path) -> None:
+    """Its texts alone could be the same: the distributions are not."""
+    source = open_source(str(make_reader(tmp_path / "model", kind)))
+    out = tmp_path / "out"
+    out.mkdir()
+    ONNX.write(source, out, "fp32")
+    assert certify(source, ONNX, out, "onnx", "fp32")["passed"]
+    swap_weights(out, "decoder_model.onnx")
+    found = certify(source, ONNX, out, "onnx", "fp32")
+    assert "mean KL" in {c["name"] for c in found["checks"] if not c["passed"]}

@@ -166,7 +166,7 @@ def test_a_second_stage_teaches_to_answer_from_passages(taught: Path) -> None:
     first = (taught / "pretrained" / "model.safetensors").read_bytes()
     assert first != (taught / "model" / "model.safetensors").read_bytes()
     rows = lessons(taught, "train")
-    assert {"gold", "passages"} <= {row["metadata"]["reading"] for row in rows}
+    assert {"gold", "passages", "sentences"} <= {row["metadata"]["reading"] for row in rows}
     assert max(len(row["messages"]) for row in rows) > 2, "several questions share a prompt"
     for row in rows:
         first_prompt = row["messages"][0]["content"]
@@ -193,6 +193,18 @@ def test_what_a_lesson_answers_stands_in_its_passages(taught: Path) -> None:
             assert all(piece.rstrip(".") in prompt for piece in pieces), message["content"]
             checked += 1
     assert checked > 20 and 0 < declined < checked / 3
+
+
+def test_lessons_of_sentences_show_one_sentence_at_a_time(taught: Path) -> None:
+    """As a small model is given them when it is asked: other sentences stand among those of the answers."""
+    from tinyforge.retrieve.sentences import sentences
+
+    found = [row for row in lessons(taught, "train") if row["metadata"]["reading"] == "sentences"]
+    for row in found:
+        shown = row["messages"][0]["content"].split("\n\nQuestion: ")[0]
+        blocks = [block.partition("\n")[2] for block in re.split(r"\n\n(?=\[\d+\] )", shown)]
+        assert len(blocks) > 2
+        assert all(len(sentences(block)) <= 1 for block in blocks), blocks
 
 
 def test_held_out_documents_give_test_lessons_only(taught: Path) -> None:

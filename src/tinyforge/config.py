@@ -326,6 +326,12 @@ class PretrainConfig(_Section):
     reading_muon_learning_rate: float = Field(
         0.01, gt=0, description="Peak learning rate of the hidden matrices while teaching to read, with muon."
     )
+    reading_decay_fraction: float = Field(
+        0.6,
+        gt=0,
+        le=1,
+        description="Last share of the steps, over which the rates fall to 0, while teaching to read.",
+    )
     hub_characters: int = Field(
         200_000_000, ge=1000, description="Read at most this many characters of each hub: dataset."
     )

@@ -149,7 +149,12 @@ def _text(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], stops: set[int
 
 
 def compare_predictions(source: Predictor, artifact: Predictor, examples: Sequence[Example]) -> Measured:
-    """The same for a model that does not hold a conversation: its answers, and the shares of its classes."""
+    """The same for a model that does not hold a conversation: the shares of its classes, the text that it writes.
+
+    Spans and stored responses, which have no distribution to compare, have to be the same.
+    """
+    from tinyforge.models.predict import TextToText
+
     found = Measured()
     texts = [example.question for example in examples]
     for example, own, said in zip(examples, source.predict(texts), artifact.predict(texts), strict=True):
@@ -157,6 +162,12 @@ def compare_predictions(source: Predictor, artifact: Predictor, examples: Sequen
             source_K = np.log(np.maximum([own.probabilities[name] for name in own.probabilities], 1e-30))
             artifact_K = np.log(np.maximum([said.probabilities[name] for name in own.probabilities], 1e-30))
             found.add_place(Step(int(artifact_K.argmax()), np.arange(len(artifact_K)), artifact_K), source_K)
+        elif isinstance(source, TextToText) and isinstance(artifact, TextToText):
+            written = artifact.write(example.question, ANSWER_TOKENS)
+            both = (side.logits(example.question, written).numpy() for side in (source, artifact))
+            for own_V, said_V in zip(*both, strict=True):
+                logs_V = log_softmax(said_V)
+                found.add_place(Step(int(logs_V.argmax()), np.arange(len(logs_V)), logs_V), log_softmax(own_V))
         else:
             found.kl.append(0.0)
             found.same.append(own.text == said.text)

@@ -140,6 +140,12 @@ class _TwoGraphs:
     def eval(self) -> _TwoGraphs:
         return self
 
+    def __call__(self, input_ids: Any, attention_mask: Any, decoder_input_ids: Any) -> SimpleNamespace:
+        read = self._encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        return self._decoder(
+            input_ids=decoder_input_ids, encoder_hidden_states=read, encoder_attention_mask=attention_mask
+        )
+
     def generate(self, input_ids: Any, attention_mask: Any, max_new_tokens: int, **greedy: Any) -> Any:
         """The likeliest token each time, (B, 1 + T) with the start token; a row that has ended repeats its end."""
         import torch

@@ -110,6 +110,30 @@ class TextToText(_Reader):
             found.update(zip(places, map(self._finished, written[:, 1:].tolist()), strict=True))
         return [found[i] for i in range(len(texts))]
 
+    @torch.inference_mode()
+    def write(self, text: str, most: int) -> list[int]:
+        """The token that begins every answer, and up to ``most`` of this one, its end among them where it came."""
+        (row,) = self._encode([text])
+        ids_1T = torch.tensor([row])
+        written = self.model.generate(
+            input_ids=ids_1T,
+            attention_mask=torch.ones_like(ids_1T),
+            do_sample=False,
+            num_beams=1,
+            max_new_tokens=most,
+        )
+        return [int(token) for token in written[0]]
+
+    @torch.inference_mode()
+    def logits(self, text: str, written: Sequence[int]) -> Tensor:
+        """What speaks for each token at the places after the first of ``written``; (len(written) - 1, V), float32."""
+        (row,) = self._encode([text])
+        ids_1T = torch.tensor([row])
+        before_1A = torch.tensor([list(written[:-1])])
+        told = self.model(input_ids=ids_1T, attention_mask=torch.ones_like(ids_1T), decoder_input_ids=before_1A)
+        found: Tensor = told.logits[0].float()
+        return found
+
     def _finished(self, ids: list[int]) -> Prediction:
         text = self.tokenizer.decode(ids, skip_special_tokens=True).strip()
         return Prediction(text, None, complete=self.tokenizer.eos_token_id in ids)

@@ -16,19 +16,20 @@ from typing import TYPE_CHECKING, Any
 
 from tinyforge.config import Config
 from tinyforge.pipeline.stages import Job
-from tinyforge.records import Document, Example, Message, Tokens, content_id
+from tinyforge.records import Document, Example, Hit, Message, Span, Tokens, content_id
 from tinyforge.run import read_json, read_jsonl, write_folder_atomic, write_jsonl
 
 if TYPE_CHECKING:
     from tinyforge.retrieve.passages import Passage
     from tinyforge.train.status import Status
 
-SHOWN = {"memory": 0, "gold": 1, "passages": 3}
-"""How many passages a lesson of each kind shows."""
-_SHARES = (0.05, 0.5, 0.45)
-_UNANSWERABLE = 0.10  # of the questions: the answer lies in a passage that is not shown
-_QUESTIONS = 4  # at most, about the same passages: one prompt read for several answers learned
-_PLAIN_SHARE = 0.25  # of the tokens: running text again, so that what was learned before is kept
+SHOWN = {"memory": 0, "gold": 1, "passages": 3, "sentences": 3}
+"""How many passages a lesson of each kind shows; of the last kind, only some of their sentences."""
+_SHARES = (0.05, 0.3, 0.4, 0.25)
+_SENTENCES = 6  # at least, those of the answers among them, as small models are given them (retrieve.sentences)
+_UNANSWERABLE = 0.12  # of the questions: the answer lies in a passage that is not shown
+_QUESTIONS = 6  # at most, about the same passages: one prompt read for several answers learned
+_PLAIN_SHARE = 0.3  # of the tokens: running text again, so that what was learned before is kept
 _TEST_QUESTIONS = 400  # of each kind
 _GROUP = 40  # documents whose questions are written together
 
@@ -67,7 +68,11 @@ def write_lessons(job: Job, parent: str, documents: Iterable[Named], config: Con
             rng = random.Random(f"{config.seed}:{name}")
             pages = _pages(members, config)
             if name == "train":
-                lessons = list(_until(_lessons(pages, rng), _characters(job, config)))
+                wanted = _characters(job, config)
+                lessons = list(_until(_lessons(pages, rng), wanted))
+                written = sum(map(_length, lessons))
+                if written < wanted:
+                    job.say("lessons", f"the corpus gives {written / wanted:.0%} of the lessons asked for")
             else:
                 lessons = _questions(pages, rng)
             rng.shuffle(lessons)
@@ -90,9 +95,13 @@ def _until(lessons: Iterator[Example], characters: float) -> Iterator[Example]:
     total = 0
     for lesson in lessons:
         yield lesson
-        total += sum(len(message.content) for message in lesson.messages)
+        total += _length(lesson)
         if total > characters:
             return
+
+
+def _length(lesson: Example) -> int:
+    return sum(len(message.content) for message in lesson.messages)
 
 
 def _pages(documents: Sequence[Named], config: Config) -> Iterator[Page]:
@@ -134,17 +143,19 @@ def _lessons(pages: Iterable[Page], rng: random.Random) -> Iterator[Example]:
             kind = rng.choices(list(SHOWN), _SHARES)[0]
             question = rng.choice(rng.choice(page.facts[number]))
             shown = _shown(page, number, question.question, SHOWN[kind], rng)
-            lesson = _lesson(page, shown or [number], kind, question, rng)
-            yield lesson
+            yield _lesson(page, shown or [number], kind, question, rng)
 
 
 def _lesson(page: Page, shown: Sequence[int], kind: str, first: Example, rng: random.Random) -> Example:
-    """Several questions about the shown passages, in any order; some are about others, and those are not answered."""
+    """Several questions about the shown passages, in any order; some are about others, and those are not answered.
+
+    Facts come first; where there are too few, sentences are asked for by their own words.
+    """
     asked = [rng.choice(wordings) for n in shown for wordings in page.facts.get(n, ())]
     asked = [first, *(e for e in asked if e.fact != first.fact)]
     rng.shuffle(asked)
     if kind == "memory":
-        return _conversation(page, [], [(first, True)], kind)
+        return _conversation([], [(first, True)], kind)
     others = [rng.choice(w) for n, facts in page.facts.items() if n not in shown for w in facts]
     rng.shuffle(others)
     pairs = []
@@ -153,20 +164,65 @@ def _lesson(page: Page, shown: Sequence[int], kind: str, first: Example, rng: ra
             pairs.append((others.pop(), False))
         else:
             pairs.append((example, True))
-    return _conversation(page, shown, pairs, kind)
+    passages = [_hit(page.passages[n]) for n in shown]
+    pairs += _by_words(page, passages, first, _QUESTIONS - len(pairs), rng)
+    rng.shuffle(pairs)
+    if kind == "sentences":
+        passages = _some_sentences(passages, [s for example, there in pairs if there for s in example.evidence], rng)
+    return _conversation(passages, pairs, kind)
 
 
-def _conversation(page: Page, shown: Sequence[int], pairs: Sequence[tuple[Example, bool]], kind: str) -> Example:
+def _by_words(
+    page: Page, passages: Sequence[Hit], model: Example, count: int, rng: random.Random
+) -> Iterator[tuple[Example, bool]]:
+    """At most ``count`` questions for sentences of the passages, some for one of a passage that is not shown."""
+    from tinyforge.retrieve.quote import sentences_of
+    from tinyforge.synthesize.by_words import ask_by_words
+
+    shown, spans = sentences_of(passages), {hit.span for hit in passages}
+    headings = [" ".join(passage.path) for passage in passages]
+    hidden = [passage for passage in page.passages if passage.span not in spans]
+    for there in rng.sample(shown, min(len(shown), max(0, count))):
+        elsewhere = sentences_of([_hit(rng.choice(hidden))]) if hidden and rng.random() < _UNANSWERABLE else []
+        wanted = rng.choice(elsewhere) if elsewhere else there
+        question = ask_by_words(wanted.text, [h.text for h in shown if h is not wanted] + headings, rng)
+        if question is not None:
+            known: dict[str, Any] = {
+                "id": content_id("by words", wanted.text, question),
+                "fact": content_id(wanted.text),
+            }
+            messages = (Message("user", question), Message("assistant", wanted.text))
+            yield replace(model, **known, messages=messages, evidence=(wanted.span,)), not elsewhere
+
+
+def _hit(passage: Passage) -> Hit:
+    return Hit(passage.span, passage.text, passage.source, passage.path, 0.0, 0.0, passage.cells)
+
+
+def _some_sentences(passages: Sequence[Hit], evidence: Sequence[Span], rng: random.Random) -> list[Hit]:
+    """The sentences of the evidence in their order, others at random among them: at least ``_SENTENCES``, or all."""
+    from tinyforge.dataset.reading import carries
+    from tinyforge.retrieve.quote import sentences_of
+
+    found = sentences_of(passages)
+    needed = [hit for hit in found if carries(hit, evidence)]
+    others = [hit for hit in found if not carries(hit, evidence)]
+    others = rng.sample(others, min(len(others), max(2, _SENTENCES - len(needed))))
+    places = set(rng.sample(range(len(needed) + len(others)), len(needed)))
+    needed_left, others_left = iter(needed), iter(others)
+    return [next(needed_left if place in places else others_left) for place in range(len(needed) + len(others))]
+
+
+def _conversation(passages: Sequence[Hit], pairs: Sequence[tuple[Example, bool]], kind: str) -> Example:
     """The passages once, before the first question; each ``(question, answerable)`` is a turn."""
-    from tinyforge.dataset.prompts import NOT_FOUND, closed_book, with_passages
+    from tinyforge.dataset.prompts import NOT_FOUND, closed_book, passages_of, with_passages
 
-    passages = [(" > ".join(page.passages[n].path), page.passages[n].text) for n in shown]
     messages: list[Message] = []
     for number, (example, answerable) in enumerate(pairs):
         if not passages:
             messages += closed_book(example.question)
         else:
-            messages += with_passages(example.question, [] if number else passages)
+            messages += with_passages(example.question, [] if number else passages_of(passages))
         messages.append(Message("assistant", example.answer if answerable else NOT_FOUND))
     first, answerable = pairs[0]
     return replace(
@@ -210,7 +266,8 @@ def _questions(pages: Iterable[Page], rng: random.Random) -> list[Example]:
             shown = _distractors(page, number, example.question, SHOWN["passages"], rng)
         else:
             shown = _shown(page, number, example.question, SHOWN[kind], rng)
-        found.append(_conversation(page, shown, [(example, kind != "missing")], kind))
+        passages = [_hit(page.passages[n]) for n in shown]
+        found.append(_conversation(passages, [(example, kind != "missing")], kind))
     return found
 
 
@@ -242,7 +299,7 @@ def _teach(job: Job, key: str, config: Config, on_status: Callable[[Status], Non
     rows, dev = EncodedRows(_rows(job, "train", tokenizer, config)), EncodedRows(_rows(job, "dev", tokenizer, config))
     changes = {
         "schedule": "wsd",
-        "decay_fraction": 0.3,
+        "decay_fraction": config.pretrain.reading_decay_fraction,
         "epochs": 1.0,
         "max_steps": 0,
         "patience": 10**6,
