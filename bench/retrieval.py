@@ -238,6 +238,9 @@ def lines(found: dict[str, Any]) -> Iterator[Line]:
     yield Line("follow-ups, recall@5", found["quality"]["follow_ups"]["rewritten"]["recall@5"], "", 0.95, more=True)
     yield Line("unanswerable declined", found["declines"]["all"]["unanswerable"]["by closeness"], "", 0.80, more=True)
     yield Line("answerable declined", found["declines"]["all"]["answerable"]["by closeness"], "", 0.10)
+    apart = found["declines"]["held_out"]  # the threshold was chosen on all of them, so these alone say less and more
+    yield Line("unanswerable declined, held out", apart["unanswerable"]["by closeness"], "", 0.80, more=True)
+    yield Line("answerable declined, held out", apart["answerable"]["by closeness"], "", 0.10)
     for size, times in found["speed"].items():
         yield Line(f"search of {int(size):,}, median", times["hybrid"]["median_ms"], "ms", 50)
 

@@ -161,6 +161,24 @@ def base(result: Mapping[str, Any]) -> str:
     )
 
 
+def retrieval(result: Mapping[str, Any]) -> str:
+    """Retrieval, follow-ups and declining against their targets, and beside the halves of the search alone."""
+    rows = []
+    names = {"first": "chosen on", "held_out": "held out", "follow_ups": "follow-ups"}
+    found = [(names[rows], way, scores) for rows, ways in result["quality"].items() for way, scores in ways.items()]
+    for asked, way, scores in [*found, ("textbook", "hybrid", result["textbook"])]:
+        shares = " | ".join(f"{scores[key]:.3f}" for key in ("recall@1", "recall@3", "recall@5", "mrr"))
+        rows.append(f"| {asked} | {way} | {scores['n']} | {shares} |")
+    targets = [
+        f"| {line['name']} | {line['value']:.3g} {line['unit']} | {'at least' if line['more'] else 'at most'} "
+        f"{line['target']:g} | {'met' if line['met'] else '**missed**'} |"
+        for line in result["lines"]
+    ]
+    head = "Questions | Search | Number > | Recall at 1 > | at 3 > | at 5 > | MRR >"
+    both = [_table(head, rows), _table("Target | Measured > | Asked > | Result", targets)]
+    return "\n\n".join([*both, _machine(result, "python bench/retrieval.py")])
+
+
 TABLES: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "plan": ("plan.json", plan),
     "tutorial": ("tutorial.json", tutorial),
@@ -169,6 +187,7 @@ TABLES: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "evaluate": ("evaluate.json", evaluate),
     "train_cpu": ("train_cpu.json", train_cpu),
     "base": ("base.json", base),
+    "retrieval": ("retrieval.json", retrieval),
 }
 
 
