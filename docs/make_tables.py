@@ -169,14 +169,32 @@ def retrieval(result: Mapping[str, Any]) -> str:
     for asked, way, scores in [*found, ("textbook", "hybrid", result["textbook"])]:
         shares = " | ".join(f"{scores[key]:.3f}" for key in ("recall@1", "recall@3", "recall@5", "mrr"))
         rows.append(f"| {asked} | {way} | {scores['n']} | {shares} |")
-    targets = [
-        f"| {line['name']} | {line['value']:.3g} {line['unit']} | {'at least' if line['more'] else 'at most'} "
-        f"{line['target']:g} | {'met' if line['met'] else '**missed**'} |"
+    head = "Questions | Search | Number > | Recall at 1 > | at 3 > | at 5 > | MRR >"
+    both = [_table(head, rows), _targets(result)]
+    return "\n\n".join([*both, _machine(result, "python bench/retrieval.py")])
+
+
+def _targets(result: Mapping[str, Any]) -> str:
+    rows = [
+        f"| {line['name']} | {line['value']:.3g} {line['unit']}".rstrip()
+        + f" | {'at least' if line['more'] else 'at most'} {line['target']:g} "
+        f"| {'met' if line['met'] else '**missed**'} |"
         for line in result["lines"]
     ]
-    head = "Questions | Search | Number > | Recall at 1 > | at 3 > | at 5 > | MRR >"
-    both = [_table(head, rows), _table("Target | Measured > | Asked > | Result", targets)]
-    return "\n\n".join([*both, _machine(result, "python bench/retrieval.py")])
+    return _table("Target | Measured > | Asked > | Result", rows)
+
+
+def compress(result: Mapping[str, Any]) -> str:
+    """What quantize, prune and distill make of a tuned run of the embedded base."""
+    source = result["table"][0]["tokens_per_second"]
+    rows = [
+        f"| {row['name']} | {row['parameters'] / 1e6:.2f}M | {row['model_bytes'] / 1e6:.1f} "
+        f"| {row['tokens_per_second']:,.0f} ({row['tokens_per_second'] / source:.2f}×) | {row['token_f1']:.3f} "
+        f"| {row['mean_kl']:.4f} | {row['agreement']:.1%} |"
+        for row in result["table"]
+    ]
+    table = _table("Model | Parameters > | MB > | Tokens/s > | Token F1 > | Mean KL > | Agreement >", rows)
+    return "\n\n".join([table, _targets(result), _machine(result, "python bench/compress.py --run RUN --out DIR")])
 
 
 TABLES: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
@@ -188,6 +206,7 @@ TABLES: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "train_cpu": ("train_cpu.json", train_cpu),
     "base": ("base.json", base),
     "retrieval": ("retrieval.json", retrieval),
+    "compress": ("compress.json", compress),
 }
 
 

@@ -15,6 +15,7 @@ from tinyforge.compress.gptq import gptq, upper_inverse
 from tinyforge.compress.quantize import quantize
 from tinyforge.compress.rounding import grid_of, round_to_nearest
 from tinyforge.models.quantized import (
+    ALIGNED,
     QuantizedEmbedding,
     QuantizedLinear,
     TiedHead,
@@ -155,15 +156,18 @@ def test_a_layer_computes_with_what_its_codes_stand_for(bits: int, group: int) -
 
 
 @pytest.mark.parametrize("outputs", [32, 369, 40])
-def test_the_fused_product_takes_any_number_of_outputs(outputs: int) -> None:
-    """Torch's own crashed on codes at an odd address, as a file's offsets make them, where outputs were left over."""
+@pytest.mark.parametrize("offset", [20, 32, 1])
+def test_the_fused_product_takes_any_number_of_outputs(outputs: int, offset: int) -> None:
+    """Torch's own crashed on codes at an odd address, as a file's offsets make them: these are copied."""
     codes = torch.randint(-127, 128, (outputs, 64), dtype=torch.int8)
     layer = QuantizedLinear(64, outputs, 8, 0, False)
-    layer.weight = torch.cat([torch.zeros(20, dtype=torch.int8), codes.flatten()])[20:]
+    layer.weight = torch.cat([torch.zeros(offset, dtype=torch.int8), codes.flatten()])[offset:]
+    assert layer.weight.data_ptr() % ALIGNED
     layer.scale = torch.rand(outputs, 1) * 0.01
     x = torch.randn(2, 64)
     wanted = x @ (codes.float() * layer.scale).T
     assert (layer(x.bfloat16()).float() - wanted).abs().max() < 0.03 * wanted.std()
+    assert layer.weight.data_ptr() % ALIGNED == 0
 
 
 @pytest.mark.parametrize(("bits", "method"), [(8, "rtn"), (4, "rtn"), (4, "gptq")])

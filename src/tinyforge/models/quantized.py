@@ -21,6 +21,7 @@ from torch import Tensor, nn
 METHOD = "tinyforge"
 FEW_ROWS = 16  # up to here the fused products of bf16 with codes were faster than forming the weights (2-core EPYC)
 WHOLE = 32  # outputs and inputs of the fused products come in multiples of this
+ALIGNED = 64  # bytes; where the memory that torch allocates begins
 FUSED_GROUPS = (32, 64, 128, 256)  # that torch has a product for
 
 
@@ -82,8 +83,10 @@ class QuantizedLinear(nn.Module):
         return self.group in FUSED_GROUPS and self.in_features % WHOLE == 0 and self.out_features % WHOLE == 0
 
     def _product_8(self, x_NI: Tensor) -> Tensor:
-        """Torch's product crashes on an odd number of outputs in codes that a file's offset has misaligned (2.13); the
-        last few outputs go the long way round."""
+        """Torch's product (2.13) crashes on codes that a file's offset has misaligned, so such are copied, once; the
+        last few outputs, where they are no multiple of what it takes at a time, go the long way round."""
+        if self.weight.data_ptr() % ALIGNED:
+            self.weight = self.weight.clone()
         codes_OI = self.weight.view(self.out_features, self.in_features)
         scale_O = self.scale[:, 0].to(x_NI.dtype)
         whole = self.out_features // WHOLE * WHOLE
