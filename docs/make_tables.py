@@ -197,6 +197,20 @@ def compress(result: Mapping[str, Any]) -> str:
     return "\n\n".join([table, _targets(result), _machine(result, "python bench/compress.py --run RUN --out DIR")])
 
 
+def export(result: Mapping[str, Any]) -> str:
+    """Every export format of a tuned run by its certificate, and what writing a larger shape takes."""
+    rows = [
+        f"| {row['format']} {row['type']} | {row['megabytes']:.1f} | {row['tokens_per_second']:,.0f} "
+        f"| {row['mean_kl']:.1e} | {row['max_kl']:.1e} | {row['agreement']:.3f} "
+        f"| {(row['metric'] or {}).get('artifact', 0.0):.3f} | {'yes' if row['passed'] else '**no**'} |"
+        for row in result["rows"]
+    ]
+    head = "Format | MB > | Tokens/s > | Mean KL > | Max KL > | Agreement > | Token F1 > | Passed"
+    return "\n\n".join(
+        [_table(head, rows), _targets(result), _machine(result, "python bench/export.py RUN --work DIR")]
+    )
+
+
 TABLES: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "plan": ("plan.json", plan),
     "tutorial": ("tutorial.json", tutorial),
@@ -207,6 +221,7 @@ TABLES: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "base": ("base.json", base),
     "retrieval": ("retrieval.json", retrieval),
     "compress": ("compress.json", compress),
+    "export": ("export.json", export),
 }
 
 
