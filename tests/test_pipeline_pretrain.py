@@ -200,6 +200,7 @@ def test_lessons_of_sentences_show_one_sentence_at_a_time(taught: Path) -> None:
     from tinyforge.retrieve.sentences import sentences
 
     found = [row for row in lessons(taught, "train") if row["metadata"]["reading"] == "sentences"]
+    assert found
     for row in found:
         shown = row["messages"][0]["content"].split("\n\nQuestion: ")[0]
         blocks = [block.partition("\n")[2] for block in re.split(r"\n\n(?=\[\d+\] )", shown)]

@@ -100,13 +100,7 @@ class TextToText(_Reader):
     def predict(self, texts: Sequence[str]) -> list[Prediction]:
         found: dict[int, Prediction] = {}
         for places, ids_BT, mask_BT in self._batches(self._encode(texts)):
-            written = self.model.generate(
-                input_ids=ids_BT,
-                attention_mask=mask_BT,
-                do_sample=False,
-                num_beams=1,
-                max_new_tokens=self.max_new_tokens,
-            )
+            written = self._generate(ids_BT, mask_BT, self.max_new_tokens)
             found.update(zip(places, map(self._finished, written[:, 1:].tolist()), strict=True))
         return [found[i] for i in range(len(texts))]
 
@@ -115,14 +109,14 @@ class TextToText(_Reader):
         """The token that begins every answer, and up to ``most`` of this one, its end among them where it came."""
         (row,) = self._encode([text])
         ids_1T = torch.tensor([row])
-        written = self.model.generate(
-            input_ids=ids_1T,
-            attention_mask=torch.ones_like(ids_1T),
-            do_sample=False,
-            num_beams=1,
-            max_new_tokens=most,
+        return [int(token) for token in self._generate(ids_1T, torch.ones_like(ids_1T), most)[0]]
+
+    def _generate(self, ids_BT: Tensor, mask_BT: Tensor, most: int) -> Tensor:
+        """The likeliest token each time, (B, 1 + T) with the token that begins every answer."""
+        written: Tensor = self.model.generate(
+            input_ids=ids_BT, attention_mask=mask_BT, do_sample=False, num_beams=1, max_new_tokens=most
         )
-        return [int(token) for token in written[0]]
+        return written
 
     @torch.inference_mode()
     def logits(self, text: str, written: Sequence[int]) -> Tensor:
