@@ -142,7 +142,8 @@ def base(result: Mapping[str, Any]) -> str:
     points = [f"| {p['tokens'] / 1e6:.1f} million | {p['bits_per_byte']:.3f} |" for p in result["curve"]]
     speed, health = result["speed"], result["health"]
     told = (
-        f"{speed['ms_per_token']:.1f} ms per generated token, {speed['load_seconds']:.2f} s to load. Of "
+        f"{speed['ms_per_token']:.1f} ms per generated token, {speed['load_seconds']:.2f} s to load in a new process "
+        f"(nearly all of it imports of transformers; {speed['load_again_seconds']:.2f} s once they are done). Of "
         f"{health['generations']} answers (half of them from memory), {health['empty']:.1%} were empty, "
         f"{health['broken_unicode']:.1%} held broken characters, and {health['repeats']:.1%} repeated four words three "
         "times or more."

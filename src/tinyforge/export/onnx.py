@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tinyforge.errors import InputError
 from tinyforge.export.onnx_graphs import GRAPH, graphs, quiet
+from tinyforge.export.onnx_int8 import eight_bits
 from tinyforge.export.safetensors import copy_companions
 from tinyforge.export.source import Source
 from tinyforge.export.target import Target
@@ -35,8 +36,11 @@ def write(source: Source, folder: Path, kind: str) -> dict[str, Any]:
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     model = source.merged().to(torch.float32)
     files = []
+    whole = kind in ("fp32", "int8")
     for name, program in graphs(model, source.objective, source.writes):
-        file = name if kind == "fp32" else f"whole-{name}"
+        if kind == "int8":
+            eight_bits(program.graph)
+        file = name if whole else f"whole-{name}"
         onnx_ir.save(program, str(folder / file), external_data=f"{file}.data")
         files.append(name)
     del program
@@ -47,28 +51,19 @@ def write(source: Source, folder: Path, kind: str) -> dict[str, Any]:
     source.tokenizer().save_pretrained(folder)
     copy_companions(source, folder)
     del model
-    for name in files if kind != "fp32" else ():
-        whole = folder / f"whole-{name}"
-        _reduce(whole, folder / name, kind)
-        for path in (whole, whole.with_name(f"{whole.name}.data")):
+    for name in () if whole else files:
+        traced = folder / f"whole-{name}"
+        _reduce(traced, folder / name, kind)
+        for path in (traced, traced.with_name(f"{traced.name}.data")):
             path.unlink(missing_ok=True)
     return {"file": GRAPH} if files == [GRAPH] else {"files": files}
 
 
-def _reduce(whole: Path, path: Path, kind: str) -> None:
-    """The graph in ``whole`` with smaller weights: half precision, or matrices in 8 or 4 bits."""
+def _reduce(traced: Path, path: Path, kind: str) -> None:
+    """The graph in ``traced`` with smaller weights: half precision, or matrices in 4 bits."""
     import onnx
 
-    if kind == "int8":
-        from onnxruntime.quantization import QuantType, quantize_dynamic
-
-        graph = onnx.load(whole, load_external_data=False)
-        del graph.graph.value_info[:]  # it transposes weights, whose shapes of before would contradict; it infers anew
-        onnx.save(graph, whole)
-        with quiet():
-            quantize_dynamic(whole, path, weight_type=QuantType.QInt8, per_channel=True)
-        return
-    model = onnx.load(whole)
+    model = onnx.load(traced)
     model = _half(model) if kind == "fp16" else _four_bits(model)
     onnx.save(model, path, save_as_external_data=True, location=f"{path.name}.data", size_threshold=1024)
 

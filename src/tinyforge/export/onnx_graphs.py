@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from tinyforge.export.onnx_repeat import grown
+
 GRAPH, ENCODER, DECODER = "model.onnx", "encoder_model.onnx", "decoder_model.onnx"
 ROWS = 2  # no size in an example may be 0 or 1, or it would become a constant of the graph
 
@@ -39,7 +41,7 @@ def quiet() -> Iterator[None]:
 def graphs(model: Any, objective: str, writes: bool) -> Iterator[tuple[str, Any]]:
     """Each graph's file name and the graph, one at a time."""
     if writes:
-        yield GRAPH, _decoder(model)
+        yield GRAPH, grown(model, _decoder) or _decoder(model)
     elif objective == "seq2seq":
         yield ENCODER, _reader(model.get_encoder())
         yield DECODER, _second_half(model)

@@ -26,7 +26,7 @@ from tinyforge.pipeline.material import (
     yardstick,
 )
 from tinyforge.pipeline.stages import Job
-from tinyforge.run import Run, write_json
+from tinyforge.run import Run, hash_json, write_json
 
 if TYPE_CHECKING:
     from tinyforge.train.status import Status
@@ -184,9 +184,10 @@ def study(
         source = plain_folder(material, Path(scratch) / "source")
         held = yardstick(material, load_model(source, precision, config.trust_remote_code), material.held)
         table = [measure(material, source, precision, held, "source")]
+        done: dict[str, str] = {}
         for kind in kinds:
             for ratio in ratios:
-                table += _try(material, source, kind, ratio, precision, held, Path(scratch) / "model", say)
+                table += _try(material, source, kind, ratio, precision, held, Path(scratch) / "model", done, say)
     return {"command": "prune", "study": True, "measured_on": material.where, "table": table}
 
 
@@ -198,8 +199,10 @@ def _try(
     precision: str,
     held: Yardstick,
     folder: Path,
+    done: dict[str, str],
     say: Say,
 ) -> list[dict[str, Any]]:
+    """The row of one cut; none for a cut that is impossible, or ``done`` already because the shapes allow few."""
     from tinyforge.compress.blocks import blocks_of
     from tinyforge.models.resolve import load_model
 
@@ -207,14 +210,22 @@ def _try(
     try:
         cut = _cut(kind, ratio, len(blocks_of(model)))
         cut.check()
-        model, _ = cut_model(model, cut, material.calibration(), lambda stage, note: None)
+        model, removed = cut_model(model, cut, material.calibration(), lambda stage, note: None)
     except InputError as error:
         say("prune", f"{kind} {ratio:.0%}: left out: {error.message}")
         return []
+    name = f"{kind} {ratio:.0%}"
+    if "heads" in removed:
+        before, left = removed["heads"]
+        name += f", {before} to {left}"
+    same = done.setdefault(hash_json([kind, removed]), name)
+    if same != name:
+        say("prune", f"{kind} {ratio:.0%}: left out: for these shapes it is the cut of {same}")
+        return []
     save_model(model.to(stored_dtype(source)), material.tokenizer, folder)
-    row = measure(material, folder, precision, held, f"{kind} {ratio:.0%}")
+    row = measure(material, folder, precision, held, name)
     say("prune", f"{row['name']}: mean KL {row['mean_kl']:.4f}")
-    return [{**row, "kind": kind, "ratio": ratio}]
+    return [{**row, "kind": kind, "ratio": ratio, "removed": removed}]
 
 
 def _cut(kind: str, ratio: float, blocks: int) -> Cut:
