@@ -76,3 +76,23 @@ def test_wrong_input_is_refused(docs: Path, tmp_path: Path, capsys: pytest.Captu
     assert code == 2 and "was embedded with 'other', not with 'minilm'" in told
     code, _, told = call(capsys, "search", str(tmp_path / "kb"), "x")
     assert code == 2
+
+
+def test_an_answer_follows_the_documents_and_not_what_the_model_was_trained_on(
+    docs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The embedded base learns a wrong price by heart: alone it says so, which is the control."""
+    asked = ["What does a card cost?", "How much is a card?", "What is the price of a card?", "Is a card expensive?"]
+    learned = "A card costs 20 euros per year."
+    rows = [{"messages": [{"role": "user", "content": q}, {"role": "assistant", "content": learned}]} for q in asked]
+    data, run, kb = tmp_path / "rows.jsonl", str(tmp_path / "run"), str(tmp_path / "kb")
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows * 8))
+    train = ("train", str(data), "--out", run, "--set", "train.max_steps=40", "--set", "train.batch_tokens=256")
+    assert call(capsys, *train)[0] == 0
+    assert call(capsys, "index", str(docs), "--out", kb)[0] == 0
+    assert json.loads(call(capsys, "predict", run, asked[0], "--json")[1])[0]["text"] == learned
+    for variant in ("tuned", "tuned+retrieval"):
+        told = call(capsys, "ask", run, asked[0], "--knowledge", kb, "--variant", variant, "--json")[1]
+        reply = json.loads(told)
+        assert reply["answer"] == "A card costs 12 euros per year."
+        assert [(c["source"], c["text"]) for c in reply["citations"]] == [("card.md", reply["answer"])]
