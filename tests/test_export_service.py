@@ -87,7 +87,8 @@ def test_a_service_starts_in_a_clean_environment_and_answers(lively: Path, tmp_p
     shutil.rmtree(run.folder)
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
     subprocess.run([sys.executable, "-m", "venv", ".venv"], cwd=place, env=clean, check=True)
-    install = [".venv/bin/pip", "install", "--quiet", "-r", "requirements.txt"]
+    # An index that cannot be reached is not asked for each of the packages over again.
+    install = [".venv/bin/pip", "install", "--quiet", "--retries", "0", "--timeout", "20", "-r", "requirements.txt"]
     done = subprocess.run(install, cwd=place, env=clean, capture_output=True, text=True)
     if done.returncode and "tinyforgeai" not in done.stderr.splitlines()[-1]:
         pytest.skip(f"no index with these packages: {done.stderr.splitlines()[-1]}")
