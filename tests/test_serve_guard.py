@@ -389,3 +389,14 @@ def test_a_taken_port_is_said(server: Live, base: Path) -> None:
     config = Config(serve=ServeConfig(port=server.port))  # type: ignore[call-arg]
     with pytest.raises(InputError, match="cannot be listened on"):
         Server(Catalogue(config), config.serve).listen()
+
+
+def test_an_address_that_was_told_can_be_connected_to() -> None:
+    """Before its loop runs: a bound socket that does not listen refuses, and lets a second server bind beside it."""
+    config = Config(serve=ServeConfig(port=0))  # type: ignore[call-arg]
+    with Server(Catalogue(config), config.serve).listen() as listening:
+        port = listening.getsockname()[1]
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+        config = Config(serve=ServeConfig(port=port))  # type: ignore[call-arg]
+        with pytest.raises(InputError, match="cannot be listened on"):
+            Server(Catalogue(config), config.serve).listen()

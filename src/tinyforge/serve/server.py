@@ -54,12 +54,13 @@ class Server(uvicorn.Server):
         )
 
     def listen(self) -> socket.socket:
-        """The socket, bound. Raises InputError when the port is taken."""
+        """The socket, which connections may wait on from now. Raises InputError when the port is taken."""
         family = socket.AF_INET6 if ":" in self.options.host else socket.AF_INET
         made = socket.socket(family, socket.SOCK_STREAM)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             made.bind((self.options.host, self.options.port))
+            made.listen(self.config.backlog)  # the address is told before the loop takes its first connection
         except OSError as error:
             made.close()
             raise InputError(
