@@ -24,6 +24,11 @@ def llama(**changes: Any) -> Any:
     return settled(tr.LlamaForCausalLM(config))
 
 
+def tied() -> Any:
+    """Its head reads the embedding, which int8 then stores once."""
+    return llama(tie_word_embeddings=True)
+
+
 def qwen3() -> Any:
     config = tr.Qwen3Config(**LITTLE, num_key_value_heads=2, num_hidden_layers=DEEP, head_dim=16)
     return settled(tr.Qwen3ForCausalLM(config))
@@ -71,9 +76,7 @@ def scores(path: Path, ids_BT: np.ndarray[Any, Any]) -> list[Any]:
     return [names, found[0]]
 
 
-@pytest.mark.parametrize(
-    "make", [llama, pytest.param(qwen3, marks=pytest.mark.slow), pytest.param(gpt2, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("make", [tied, *(pytest.param(make, marks=pytest.mark.slow) for make in (llama, qwen3, gpt2))])
 def test_four_blocks_are_traced_and_all_are_written(make: Callable[[], Any], tmp_path: Path) -> None:
     import onnx_ir
 
