@@ -8,7 +8,8 @@ Everything that the rules and gates let through is the pool; each way takes the 
     first come      in the order of the documents
     by length       one pass: each topic its share by its length, what is left over in the order of the documents
     by root         one pass: each topic its share by the root of its fact units, at least one for each section
-    adaptive        the first quarter by root; then in rounds by coverage deficit x acceptance (synthesize/adaptive.py)
+    adaptive        in four rounds, each by root x coverage deficit x acceptance, no section twice before each had its
+                    turn (synthesize/adaptive.py)
 
 Held-out recall is the share of questions, written by others, whose answer stands in a fact that was taken: for the
 handbook those of retrieval_questions.json, with the words that an answer must hold; for the textbook its own review
@@ -37,12 +38,12 @@ from tinyforge.records import Document, Span
 from tinyforge.retrieve.words import content_words
 from tinyforge.run import write_json
 from tinyforge.synthesize import synthesize
-from tinyforge.synthesize.adaptive import Record, coverage, first_shares, next_shares, shares
+from tinyforge.synthesize.adaptive import Record, coverage, order, round_shares, section, shares
 from tinyforge.synthesize.facts import Place
 from tinyforge.synthesize.places import places
 from tinyforge.synthesize.topics import Topic, topics
 
-BUDGETS = {"handbook": [40, 80], "economics": [150, 300, 600]}
+BUDGETS = {"handbook": [40, 80, 120], "economics": [150, 300, 600, 1200, 2000]}
 POOL = SynthesizeConfig(facts_per_section=12, wordings=5)  # type: ignore[call-arg]
 ROUNDS = 4
 PER_MODULE_WORDS = 0.5
@@ -108,6 +109,12 @@ def one_pass(weigh: Callable[[Sequence[Topic], int], list[int]]) -> Callable[[Po
     return take
 
 
+def by_root(found: Sequence[Topic], budget: int) -> list[int]:
+    weights = [math.sqrt(len(topic.units)) for topic in found]
+    floors = [len(topic.askable) for topic in found]
+    return shares(weights, budget, floors if sum(floors) <= budget else None)
+
+
 def by_length(found: Sequence[Topic], budget: int) -> list[int]:
     return shares([sum(p.section.span.end - p.section.span.start for p in topic.places) for topic in found], budget)
 
@@ -125,17 +132,17 @@ def adaptive(pool: Pool, budget: int) -> list[Taken]:
     left = {number: list(attempts) for number, attempts in pool.attempts.items()}
     record, chosen = Record(), []
     size = math.ceil(budget / ROUNDS)
-    wanted = first_shares(pool.topics, size)
-    while len(chosen) < budget and any(left.values()):
+    wanted = round_shares(pool.topics, record, size)
+    idle = 0
+    while len(chosen) < budget and any(left.values()) and idle < 20:
         before = len(chosen)
         for topic, count in zip(pool.topics, wanted, strict=True):
             for _ in range(min(count, budget - len(chosen))):
                 fact = _attempt(topic, left, record)
                 if fact is not None:
                     chosen.append(fact)
-        wanted = next_shares(pool.topics, record, min(size, budget - len(chosen)))
-        if len(chosen) == before and not any(wanted):
-            break
+        wanted = round_shares(pool.topics, record, min(size, budget - len(chosen)))
+        idle = idle + 1 if len(chosen) == before else 0
         if len(chosen) == before:  # nothing more where coverage is missing: go by what is there
             weights = [float(sum(len(left[p.number]) for p in topic.places)) for topic in pool.topics]
             wanted = shares(weights, budget - len(chosen))
@@ -146,15 +153,14 @@ def adaptive(pool: Pool, budget: int) -> list[Taken]:
 
 
 def _attempt(topic: Topic, left: dict[int, list[Taken | None]], record: Record) -> Taken | None:
-    """The next attempt in the section of the topic that lacks most."""
-    open_places = [place for place in topic.places if left[place.number]]
-    if not open_places:
+    """The next attempt in the section of the topic that is furthest behind."""
+    if not topic.askable:
         record.add(topic.name, False)
         return None
-    missing = [unit for n, unit in enumerate(topic.units) if n not in topic.covered]
-    place = max(open_places, key=lambda p: (sum(u.overlaps(p.section.span) for u in missing), -p.number))
-    fact = left[place.number].pop(0)
-    record.add(topic.name, fact is not None)
+    place = order(topic, record)[0]
+    fact = left[place.number].pop(0) if left[place.number] else None
+    for name in (topic.name, section(place)):
+        record.add(name, fact is not None)
     if fact is not None:
         topic.add(fact.spans)
     return fact
@@ -163,7 +169,7 @@ def _attempt(topic: Topic, left: dict[int, list[Taken | None]], record: Record) 
 WAYS: dict[str, Callable[[Pool, int], list[Taken]]] = {
     "first come": first_come,
     "by length": one_pass(by_length),
-    "by root": one_pass(first_shares),
+    "by root": one_pass(by_root),
     "adaptive": adaptive,
 }
 

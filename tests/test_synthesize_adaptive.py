@@ -10,7 +10,7 @@ import pytest
 
 from synthesize_pages import build
 from tinyforge.records import Span
-from tinyforge.synthesize.adaptive import Record, coverage, expected_gain, first_shares, next_shares, shares, turn
+from tinyforge.synthesize.adaptive import Record, coverage, expected_gain, order, round_shares, section, shares, turn
 from tinyforge.synthesize.places import places
 from tinyforge.synthesize.topics import Topic, topics
 
@@ -64,23 +64,41 @@ def test_shares_by_hand() -> None:
 
 def test_the_first_round_goes_by_the_root_of_the_facts(found: list[Topic]) -> None:
     # floors 2, 1 and 0 for the sections; the other 9 by 4 : 2 : 0
-    assert first_shares(found, 12) == [8, 4, 0]
+    assert round_shares(found, Record(), 12) == [8, 4, 0]
     found[1].weight = 4.0  # a report says that the model is always wrong here: now 4 : 8
-    assert first_shares(found, 15) == [6, 9, 0]
-    assert first_shares(found, 1) == [0, 1, 0]  # too few for the floors
+    assert round_shares(found, Record(), 15) == [6, 9, 0]
+
+
+def test_no_section_comes_twice_before_each_has_come_once(found: list[Topic]) -> None:
+    record = Record()
+    assert round_shares(found, record, 2) == [1, 1, 0]  # by 4 : 2, 1.33 : 0.67
+    assert round_shares(found, record, 1) == [1, 0, 0]
+    found[1].weight = 9.0  # by 4 : 18, but there is one section only
+    assert round_shares(found, record, 2) == [1, 1, 0]
+    rose, wild = found[0].places
+    assert order(found[0], record) == [rose, wild]  # as good as each other: the one with more units
+    record.add(section(rose), False)
+    assert order(found[0], record) == [wild, rose]  # one success in a third of the attempts, against a half
+    found[0].add(found[0].units[10:11])  # of the wild roses: 2 / (1 / 2) against 1 / (1 / 3)
+    assert order(found[0], record) == [rose, wild]
+    # each rose has had its turn or its fact: only the pond waits for its first
+    found[1].weight = 0.0
+    assert round_shares(found, record, 3) == [2, 1, 0]
 
 
 def test_further_rounds_go_where_coverage_is_missing_and_things_are_accepted(found: list[Topic]) -> None:
     record = Record()
-    assert next_shares(found, record, 12) == [8, 4, 0]
+    for topic in found:
+        for place in topic.askable:
+            record.add(section(place), True)
     found[0].add(found[0].units[:12])  # a quarter is missing: 4 x 0.25 against 2 x 1
-    assert coverage(found) == pytest.approx(12 / 20) and next_shares(found, record, 12) == [4, 8, 0]
+    assert coverage(found) == pytest.approx(12 / 20) and round_shares(found, record, 12) == [4, 8, 0]
     for accepted in (False, False):
         record.add(found[1].name, accepted)  # a quarter is accepted here, a half by default: 0.5 against 0.5
-    assert next_shares(found, record, 12) == [6, 6, 0]
+    assert round_shares(found, record, 12) == [6, 6, 0]
     for topic in found:
         topic.add(topic.units)
-    assert next_shares(found, record, 12) == [0, 0, 0] and coverage(found) == 1
+    assert round_shares(found, record, 12) == [0, 0, 0] and coverage(found) == 1
 
 
 def test_the_gain_of_another_round_by_hand(found: list[Topic]) -> None:

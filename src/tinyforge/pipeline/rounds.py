@@ -18,8 +18,9 @@ from tinyforge.synthesize.adaptive import (
     Record,
     coverage,
     expected_gain,
-    first_shares,
-    next_shares,
+    order,
+    round_shares,
+    section,
     turn,
 )
 from tinyforge.synthesize.focus import weights
@@ -71,7 +72,7 @@ class Rounds:
     def run(self, say: Callable[[str], None]) -> Written:
         written = Written()
         for number in range(self.config.synthesize.rounds):
-            wanted = first_shares(self.map, self.per_round) if number == 0 else self._next()
+            wanted = round_shares(self.map, self.record, self.per_round)
             if number and expected_gain(self.map, self.gains, wanted) < LEAST_GAIN:
                 written.stopped = f"another round would add under {LEAST_GAIN:.0%} of coverage"
                 break
@@ -90,9 +91,6 @@ class Rounds:
                 break
         say(f"stopped: {written.stopped}" if written.stopped else "all rounds are done")
         return written
-
-    def _next(self) -> list[int]:
-        return next_shares(self.map, self.record, self.per_round)
 
     def _round(self, tasks: Sequence[Task]) -> tuple[list[Example], list[Rejected]]:
         items: list[Item] = []
@@ -137,7 +135,8 @@ class Rounds:
         return example_of(item, self.caller.teacher.name, self.wordings[fact] - 1)
 
     def _note(self, task: Task, accepted: bool) -> None:
-        for name in (task.topic, task.prompt.name, f"{task.topic}\n{task.prompt.name}"):
+        names = (task.topic, section(task.place), task.prompt.name, f"{task.topic}\n{task.prompt.name}")
+        for name in names:
             self.record.add(name, accepted)
 
     def _measure(self, tasks: Sequence[Task], judged: Sequence[Item]) -> None:
@@ -154,15 +153,15 @@ class Rounds:
 
     def first_calls(self) -> list[Call]:
         """What the first round will ask; planning it changes nothing."""
-        wanted = first_shares(self.map, self.per_round)
+        wanted = round_shares(self.map, self.record, self.per_round)
         return [self._call(task) for task in self._tasks(wanted, 0, Counter())]
 
     def _tasks(self, wanted: Sequence[int], number: int, used: Counter[str]) -> list[Task]:
         tasks = []
         for topic, count in zip(self.map, wanted, strict=True):
-            order = _least_covered(topic)
-            for n in range(count if order else 0):
-                place = order[n % len(order)]
+            found = order(topic, self.record)
+            for n in range(count if found else 0):
+                place = found[n % len(found)]
                 task = self._task(topic, place, number, n, used)
                 used.update((task.prompt.name, f"{topic.name}\n{task.prompt.name}"))
                 tasks.append(task)
@@ -229,17 +228,6 @@ def _by_place(examples: Sequence[Example]) -> dict[tuple[str, str], list[Example
         key = (example.evidence[0].document, example.metadata["section"])
         found.setdefault(key, {}).setdefault(example.fact, example)
     return {key: list(facts.values()) for key, facts in found.items()}
-
-
-def _least_covered(topic: Topic) -> list[Place]:
-    """The sections that can be asked about, those with the most uncovered units first."""
-    missing = [unit for n, unit in enumerate(topic.units) if n not in topic.covered]
-
-    def left(place: Place) -> int:
-        return sum(unit.overlaps(place.section.span) for unit in missing)
-
-    usable = [place for place in topic.places if place.all_sentences and not place.is_apparatus]
-    return sorted(usable, key=lambda place: (-left(place), place.number))
 
 
 def _excerpt(place: Place) -> Excerpt:

@@ -1,8 +1,7 @@
 """Where the next examples are wanted: a budget per topic that follows what is missing and what was accepted.
 
-The first round gives each topic its share by the square root of its fact units, and no section nothing. Each further
-round goes by the topic's coverage deficit times the acceptance seen there. A round that would add less than one per
-cent of coverage is not run.
+A round goes by the square root of a topic's fact units times its coverage deficit times the acceptance seen there, and
+no section comes twice before each has come once. A round that would add less than one per cent of coverage is not run.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 
+from tinyforge.synthesize.facts import Place
 from tinyforge.synthesize.topics import Topic
 
 LEAST_GAIN = 0.01
@@ -53,17 +53,47 @@ def shares(weights: Sequence[float], total: int, floors: Sequence[int] | None = 
     return [a + b for a, b in zip(given, whole, strict=True)]
 
 
-def first_shares(topics: Sequence[Topic], total: int) -> list[int]:
-    """By √facts times the weight, with a floor of one for each section that has any."""
-    weights = [topic.weight * math.sqrt(len(topic.units)) for topic in topics]
-    floors = [sum(bool(place.all_sentences) and not place.is_apparatus for place in t.places) for t in topics]
-    return shares(weights, total, floors if sum(floors) <= total else None)
+def section(place: Place) -> str:
+    """The name of a section in a Record."""
+    return f"section {place.number}"
 
 
-def next_shares(topics: Sequence[Topic], record: Record, total: int) -> list[int]:
-    """By coverage deficit × observed acceptance × √facts × weight."""
+def round_shares(topics: Sequence[Topic], record: Record, total: int) -> list[int]:
+    """By √facts × coverage deficit × observed acceptance × weight, with a floor of one for each section without any.
+
+    Where the floors come to more than ``total``, it is divided among the sections that wait for their first.
+    """
     weights = [t.weight * math.sqrt(len(t.units)) * t.deficit * record.acceptance(t.name) for t in topics]
-    return shares(weights, total)
+    waiting = [sum(_waits(topic, place, record) for place in topic.askable) for topic in topics]
+    if sum(waiting) > total:
+        return _capped(weights, total, waiting)
+    return shares(weights, total, waiting)
+
+
+def _waits(topic: Topic, place: Place, record: Record) -> bool:
+    return not record.tried[section(place)] and not topic.covered_in(place)
+
+
+def _capped(weights: Sequence[float], total: int, most: Sequence[int]) -> list[int]:
+    """``total``, which is at most the sum of ``most``, divided by the weights, none above its ``most``."""
+    given = [0] * len(weights)
+    while (left := total - sum(given)) > 0:
+        free = [w if n < m else 0.0 for w, n, m in zip(weights, given, most, strict=True)]
+        if not any(free):
+            break
+        more = shares(free, left)
+        given = [min(n + k, m) for n, k, m in zip(given, more, most, strict=True)]
+    return given
+
+
+def order(topic: Topic, record: Record) -> list[Place]:
+    """The sections that can be asked about: first those where least was found for the acceptance seen there."""
+
+    def behind(place: Place) -> tuple[float, int, int]:
+        found = topic.covered_in(place)
+        return (found + 1) / record.acceptance(section(place)), found - topic.units_in(place), place.number
+
+    return sorted(topic.askable, key=behind)
 
 
 def coverage(topics: Sequence[Topic]) -> float:

@@ -39,6 +39,25 @@ class Topic:
     def units(self) -> list[Span]:
         return sorted((u for place in self.places for u in units(place)), key=lambda s: (s.document, s.start))
 
+    @property
+    def askable(self) -> list[Place]:
+        """The sections that say anything in sentences."""
+        return [place for place in self.places if place.all_sentences and not place.is_apparatus]
+
+    @cached_property
+    def _numbers(self) -> dict[int, list[int]]:
+        return {
+            place.number: [n for n, unit in enumerate(self.units) if unit.overlaps(place.section.span)]
+            for place in self.places
+        }
+
+    def units_in(self, place: Place) -> int:
+        return len(self._numbers[place.number])
+
+    def covered_in(self, place: Place) -> int:
+        """How many of the section's units an example stands on."""
+        return sum(n in self.covered for n in self._numbers[place.number])
+
     def add(self, evidence: Iterable[Span]) -> int:
         """Note what an example stands on; how many units that newly covers."""
         before = len(self.covered)
