@@ -212,6 +212,25 @@ def export(result: Mapping[str, Any]) -> str:
     )
 
 
+def data(result: Mapping[str, Any]) -> str:
+    """Reading sources and writing examples against their targets, PDFs beside other readers of the same files."""
+    rows = [
+        f"| {name} | {row['measured']:g} | {row['asked']} | {'met' if row['met'] else '**missed**'} |"
+        for name, row in result["targets"].items()
+    ]
+    peers = [
+        f"| {files}, {found['pages']} pages | {found['pages_per_second']:.0f} "
+        f"| {found['pypdf']['pages_per_second']:.0f} | {found['markitdown']['pages_per_second']:.0f} |"
+        for files, found in result["pdf"].items()
+    ]
+    names = (f"{peer} {result['pdf']['one file'][peer]['version']} >" for peer in ("pypdf", "markitdown"))
+    both = [
+        _table("Target | Measured > | Asked > | Result", rows),
+        _table(f"PDF, pages a second | TinyForge > | {' | '.join(names)}", peers),
+    ]
+    return "\n\n".join([*both, _machine(result, "python bench/data.py --peers PYTHON --sizes 1 10 100 1000")])
+
+
 TABLES: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "plan": ("plan.json", plan),
     "tutorial": ("tutorial.json", tutorial),
@@ -223,6 +242,7 @@ TABLES: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "retrieval": ("retrieval.json", retrieval),
     "compress": ("compress.json", compress),
     "export": ("export.json", export),
+    "data": ("data.json", data),
 }
 
 
