@@ -6,6 +6,7 @@ import gzip
 import json
 import math
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -154,7 +155,7 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 TAUGHT = (
     *("pretrain.validation_fraction=0.3", "pretrain.context=1024", "pretrain.reading_sequence=1024"),
-    *("pretrain.reading_tokens=30000", "pretrain.reading_only=[borrowing*]", "train.max_steps=3"),
+    *("pretrain.reading_tokens=60000", "seed=5", "pretrain.reading_only=[borrowing*]", "train.max_steps=3"),
 )
 
 
@@ -206,6 +207,53 @@ def test_lessons_of_sentences_show_one_sentence_at_a_time(taught: Path) -> None:
         blocks = [block.partition("\n")[2] for block in re.split(r"\n\n(?=\[\d+\] )", shown)]
         assert len(blocks) > 2
         assert all(len(sentences(block)) <= 1 for block in blocks), blocks
+
+
+def shown_in(row: dict[str, Any]) -> dict[str, str]:
+    """The passages of a lesson's prompt: text by heading."""
+    blocks = re.split(r"\n\n(?=\[\d+\] )", row["messages"][0]["content"].rpartition("\n\nQuestion: ")[0])
+    found = {block.partition("\n")[0].partition("] ")[2]: block.partition("\n")[2] for block in blocks}
+    assert len(found) == len(blocks), "two passages under one heading"
+    return found
+
+
+def test_choices_come_first_each_among_passages_that_hold_nothing_else(taught: Path) -> None:
+    found = lessons(taught, "choices")
+    assert found and (taught / "chosen" / "model.safetensors").is_file()
+    several = 0
+    for row in found:
+        assert row["metadata"]["reading"] == "choices"
+        answers = ["".join(m["content"].split()) for m in row["messages"][1::2]]
+        texts = {"".join(text.split()) for text in shown_in(row).values()}
+        assert NOT_FOUND not in {m["content"] for m in row["messages"]}
+        several += len(texts) > 2
+        if row["rule"] == "section":
+            assert len(answers) == len(texts)
+            assert any(answer.rstrip(".") in text for answer in answers for text in texts)
+    assert several > len(found) / 3
+
+
+def test_pieces_stand_under_different_headings(taught: Path) -> None:
+    found = [row for row in lessons(taught, "train") if row["metadata"]["reading"] == "pieces"]
+    assert found and max(len(shown_in(row)) for row in found) > 3
+
+
+def test_without_choices_reading_begins_with_the_pretrained_model(taught: Path, tmp_path: Path) -> None:
+    assert (taught / "stages" / "choosing.json").is_file() and (taught / "stages" / "reading.json").is_file()
+    again = tmp_path / "again"
+    shutil.copytree(taught, again)
+    for name in ("choosing", "reading", "lessons"):
+        (again / "stages" / f"{name}.json").unlink()
+    shutil.rmtree(again / "chosen")
+    run(taught.parent / "corpus", again, *TAUGHT, "pretrain.reading_choices=0")
+    assert not (again / "chosen").exists() and not lessons(again, "choices")
+    assert (again / "model" / "model.safetensors").read_bytes() != (taught / "model" / "model.safetensors").read_bytes()
+
+
+def test_the_base_of_the_angles_is_the_models(tmp_path: Path) -> None:
+    run(write_corpus(tmp_path / "corpus"), tmp_path / "run", "train.max_steps=1", "pretrain.rope_theta=500000")
+    config = json.loads((tmp_path / "run" / "model" / "config.json").read_text())
+    assert config["rope_parameters"] == {"rope_type": "default", "rope_theta": 500000.0}
 
 
 def test_held_out_documents_give_test_lessons_only(taught: Path) -> None:

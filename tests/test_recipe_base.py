@@ -55,6 +55,7 @@ def test_the_recipe_is_that_of_the_embedded_base() -> None:
         "num_key_value_heads": recipe.kv_heads,
         "intermediate_size": recipe.intermediate,
         "max_position_embeddings": recipe.context,
+        "rope_parameters": {"rope_type": "default", "rope_theta": recipe.rope_theta},
     }
     assert {name: made[name] for name in shape} == shape
     assert {**shape, "num_hidden_layers": 7} != {name: made[name] for name in shape}

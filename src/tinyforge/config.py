@@ -301,9 +301,12 @@ class PretrainConfig(_Section):
     vocabulary: int = Field(8192, ge=512, description="Tokens in the byte-level BPE vocabulary.")
     hidden: int = Field(256, ge=16, description="Width of the model.")
     layers: int = Field(6, ge=1, description="Transformer blocks.")
-    heads: int = Field(8, ge=1, description="Query heads.")
-    kv_heads: int = Field(4, ge=1, description="Key and value heads (grouped-query attention).")
+    heads: int = Field(4, ge=1, description="Query heads.")
+    kv_heads: int = Field(2, ge=1, description="Key and value heads (grouped-query attention).")
     intermediate: int = Field(704, ge=16, description="Width of the MLP.")
+    rope_theta: float = Field(
+        500_000.0, gt=1, description="Base of the rotary position angles; a larger one lets heads match over distance."
+    )
     context: int = Field(2048, ge=64, description="Longest sequence the model accepts, in tokens.")
     sequence: int = Field(1024, ge=32, description="Longest sequence trained on, in tokens.")
     validation_fraction: float = Field(0.005, gt=0, lt=0.5, description="Share of documents held out.")
@@ -319,6 +322,12 @@ class PretrainConfig(_Section):
     )
     reading_test_fraction: float = Field(
         0.02, ge=0, lt=0.5, description="Share of the reading_only documents held out, besides validation_fraction."
+    )
+    reading_choices: float = Field(
+        0.12,
+        ge=0,
+        lt=1,
+        description="Share of reading_tokens that comes first: which of several short passages is meant.",
     )
     reading_sequence: int = Field(1024, ge=64, description="Longest sequence while teaching to read, in tokens.")
     reading_batch_tokens: int = Field(4096, ge=64, description="Padded tokens in a batch while teaching to read.")
@@ -339,7 +348,7 @@ class PretrainConfig(_Section):
 
 
 SIZES: dict[str, dict[str, int]] = {
-    "tiny": {"vocabulary": 8192, "hidden": 256, "layers": 6, "heads": 8, "kv_heads": 4, "intermediate": 704},
+    "tiny": {"vocabulary": 8192, "hidden": 256, "layers": 6, "heads": 4, "kv_heads": 2, "intermediate": 704},
     "small": {"vocabulary": 16384, "hidden": 512, "layers": 12, "heads": 8, "kv_heads": 4, "intermediate": 1408},
 }
 """Shapes by name for pretraining: 6.5 and 44 million parameters."""

@@ -19,6 +19,7 @@ LABELS = {
     "tokens": "training the tokenizer, tokenising",
     "train": "training from scratch",
     "lessons": "writing questions over the corpus",
+    "choosing": "teaching to choose the passage that is meant",
     "reading": "teaching to read and to answer",
 }
 

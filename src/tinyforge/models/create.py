@@ -30,6 +30,7 @@ def create_model(config: PretrainConfig, tokenizer: PreTrainedTokenizerBase, see
         num_key_value_heads=config.kv_heads,
         intermediate_size=config.intermediate,
         max_position_embeddings=config.context,
+        rope_parameters={"rope_type": "default", "rope_theta": config.rope_theta},
         tie_word_embeddings=True,
         initializer_range=0.02,
         rms_norm_eps=1e-5,

@@ -7,7 +7,7 @@ from what it is given, and says when the passages do not hold the answer.
 from __future__ import annotations
 
 import random
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -23,13 +23,19 @@ if TYPE_CHECKING:
     from tinyforge.retrieve.passages import Passage
     from tinyforge.train.status import Status
 
-SHOWN = {"memory": 0, "gold": 1, "passages": 3, "sentences": 3}
-"""How many passages a lesson of each kind shows; of the last kind, only some of their sentences."""
-_SHARES = (0.05, 0.3, 0.4, 0.25)
+SHOWN = {"memory": 0, "gold": 1, "passages": 3, "sentences": 3, "pieces": 8}
+"""How many passages a lesson of each kind shows: of "sentences" only some of their sentences, of "pieces" at most so
+many, and of each only a piece around what is asked for."""
+_SHARES = (0.03, 0.25, 0.3, 0.1, 0.32)
+_PIECES = (2, 3, 4, 6, 8)  # many short ones teach what to look for, whole passages to find it there
+_PIECE_CHARACTERS = (80, 120, 200, 400)
+_OPENINGS = 0.6  # of the pieces of sections: their first sentence alone
+_STRANGERS = 0.3  # of the pieces: from an earlier document, which is easier
 _SENTENCES = 6  # at least, those of the answers among them, as small models are given them (retrieve.sentences)
 _UNANSWERABLE = 0.12  # of the questions: the answer lies in a passage that is not shown
 _QUESTIONS = 6  # at most, about the same passages: one prompt read for several answers learned
-_PLAIN_SHARE = 0.3  # of the tokens: running text again, so that what was learned before is kept
+_BY_WORDS = {"gold": 1, "passages": 1, "sentences": 4}  # at most, of these: see synthesize.by_words
+_PLAIN_SHARE = 0.25  # of the tokens: running text again, so that what was learned before is kept
 _TEST_QUESTIONS = 400  # of each kind
 _GROUP = 40  # documents whose questions are written together
 
@@ -67,37 +73,36 @@ def write_lessons(job: Job, parent: str, documents: Iterable[Named], config: Con
         for name, members in sets.items():
             rng = random.Random(f"{config.seed}:{name}")
             pages = _pages(members, config)
-            if name == "train":
-                wanted = _characters(job, config)
-                lessons = list(_until(_lessons(pages, rng), wanted))
-                written = sum(map(_length, lessons))
-                if written < wanted:
-                    job.say("lessons", f"the corpus gives {written / wanted:.0%} of the lessons asked for")
-            else:
-                lessons = _questions(pages, rng)
-            rng.shuffle(lessons)
-            write_jsonl(job.run.path("reading", f"{name}.jsonl"), (e.to_json() for e in lessons))
-            answers = sum(m.role == "assistant" for e in lessons for m in e.messages)
-            counts[name] = {"lessons": len(lessons), "questions": answers}
-            job.say("lessons", f"{name}: {answers:,} questions in {len(lessons):,} lessons")
+            written = _training(job, pages, config, rng) if name == "train" else {name: _questions(pages, rng)}
+            for file, lessons in written.items():
+                rng.shuffle(lessons)
+                write_jsonl(job.run.path("reading", f"{file}.jsonl"), (e.to_json() for e in lessons))
+                answers = sum(m.role == "assistant" for e in lessons for m in e.messages)
+                counts[file] = {"lessons": len(lessons), "questions": answers}
+                job.say("lessons", f"{file}: {answers:,} questions in {len(lessons):,} lessons")
         return {"key": key, **counts}
 
     return str(job.stage("lessons", inputs, work)["key"])
 
 
-def _characters(job: Job, config: Config) -> float:
-    """About how many characters of lessons come to the tokens that are wanted."""
+def _training(job: Job, pages: Iterable[Page], config: Config, rng: random.Random) -> dict[str, list[Example]]:
+    """The lessons of both parts, as many as come to the tokens that are wanted of each, or as the corpus gives."""
     meta = read_json(job.run.path("tokens", "train", "meta.json"))
-    return float(config.pretrain.reading_tokens * (1 - _PLAIN_SHARE) * meta["bytes"] / meta["tokens"])
-
-
-def _until(lessons: Iterator[Example], characters: float) -> Iterator[Example]:
-    total = 0
-    for lesson in lessons:
-        yield lesson
-        total += _length(lesson)
-        if total > characters:
-            return
+    characters = config.pretrain.reading_tokens * meta["bytes"] / meta["tokens"]
+    choosing = characters * config.pretrain.reading_choices
+    wanted = {"choices": choosing, "train": (characters - choosing) * (1 - _PLAIN_SHARE)}
+    written: dict[str, list[Example]] = {name: [] for name in wanted}
+    lengths = dict.fromkeys(wanted, 0)
+    for name, lesson in _lessons(pages, rng):
+        if lengths[name] < wanted[name]:
+            written[name].append(lesson)
+            lengths[name] += _length(lesson)
+        if all(lengths[n] >= wanted[n] for n in wanted):
+            break
+    else:
+        share = sum(lengths.values()) / sum(wanted.values())
+        job.say("lessons", f"the corpus gives {share:.0%} of the lessons asked for")
+    return written
 
 
 def _length(lesson: Example) -> int:
@@ -136,14 +141,21 @@ def _located(
     return dict(found)
 
 
-def _lessons(pages: Iterable[Page], rng: random.Random) -> Iterator[Example]:
-    """One lesson for every passage that holds a fact."""
+def _lessons(pages: Iterable[Page], rng: random.Random) -> Iterator[tuple[str, Example]]:
+    """For every passage that holds a fact a lesson of choosing and one of reading, each with the name of its part."""
+    earlier: deque[Page] = deque(maxlen=_GROUP)
     for page in pages:
         for number in page.facts:
+            yield "choices", _pieces_lesson(page, number, earlier, rng, shortest=True)
             kind = rng.choices(list(SHOWN), _SHARES)[0]
+            if kind == "pieces":
+                yield "train", _pieces_lesson(page, number, earlier, rng)
+                continue
             question = rng.choice(rng.choice(page.facts[number]))
             shown = _shown(page, number, question.question, SHOWN[kind], rng)
-            yield _lesson(page, shown or [number], kind, question, rng)
+            yield "train", _lesson(page, shown or [number], kind, question, rng)
+        if page.facts:
+            earlier.append(page)
 
 
 def _lesson(page: Page, shown: Sequence[int], kind: str, first: Example, rng: random.Random) -> Example:
@@ -156,20 +168,72 @@ def _lesson(page: Page, shown: Sequence[int], kind: str, first: Example, rng: ra
     rng.shuffle(asked)
     if kind == "memory":
         return _conversation([], [(first, True)], kind)
-    others = [rng.choice(w) for n, facts in page.facts.items() if n not in shown for w in facts]
-    rng.shuffle(others)
-    pairs = []
-    for example in asked[:_QUESTIONS]:
-        if others and rng.random() < _UNANSWERABLE:
-            pairs.append((others.pop(), False))
-        else:
-            pairs.append((example, True))
     passages = [_hit(page.passages[n]) for n in shown]
-    pairs += _by_words(page, passages, first, _QUESTIONS - len(pairs), rng)
+    others = [rng.choice(w) for n, facts in page.facts.items() if n not in shown for w in facts]
+    pairs = _asked(asked[:_QUESTIONS], others, passages, rng)
+    pairs += _by_words(page, passages, first, min(_QUESTIONS - len(pairs), _BY_WORDS[kind]), rng)
     rng.shuffle(pairs)
     if kind == "sentences":
         passages = _some_sentences(passages, [s for example, there in pairs if there for s in example.evidence], rng)
     return _conversation(passages, pairs, kind)
+
+
+def _asked(
+    asked: Sequence[Example], others: list[Example], passages: Sequence[Hit], rng: random.Random
+) -> list[tuple[Example, bool]]:
+    """The questions, a share of them replaced by one of the others, whose section is none of the passages' own."""
+    headings = {hit.path[-1:] for hit in passages}
+    others = [other for other in others if (str(other.metadata["section"]).rpartition(" > ")[2],) not in headings]
+    rng.shuffle(others)
+    return [(others.pop(), False) if others and rng.random() < _UNANSWERABLE else (example, True) for example in asked]
+
+
+def _pieces_lesson(
+    page: Page, number: int, earlier: Sequence[Page], rng: random.Random, shortest: bool = False
+) -> Example:
+    """A question for each of several pieces under different headings, so that all depends on which one is meant.
+
+    The ``shortest`` pieces hold nothing but the answers, and every question has one.
+    """
+    count = rng.choice(_PIECES)
+    own = [(page, n) for n in rng.sample(list(page.facts), len(page.facts)) if n != number]
+    strangers = [(p, rng.choice(list(p.facts))) for p in rng.sample(earlier, min(len(earlier), count))]
+    taken: dict[tuple[str, ...], tuple[Hit, Example]] = {}
+    place: tuple[Page, int] | None = (page, number)
+    while place and len(taken) < count:
+        its, n = place
+        passage = its.passages[n]
+        if passage.path[-1:] not in taken:
+            taken[passage.path[-1:]] = _piece(passage, rng.choice(rng.choice(its.facts[n])), rng, shortest)
+        take = strangers if strangers and (not own or rng.random() < _STRANGERS) else own
+        place = take.pop() if take else None
+    rest = own + strangers
+    others = [rng.choice(rng.choice(its.facts[n])) for its, n in rng.sample(rest, min(len(rest), count))]
+    shown = list(taken.values())
+    rng.shuffle(shown)
+    passages = [hit for hit, _ in shown]
+    asked = [example for _, example in shown]
+    pairs = [(e, True) for e in asked] if shortest else _asked(asked, others, passages, rng)
+    rng.shuffle(pairs)
+    return _conversation(passages, pairs, "choices" if shortest else "pieces")
+
+
+def _piece(passage: Passage, asked: Example, rng: random.Random, shortest: bool) -> tuple[Hit, Example]:
+    """The evidence with whole sentences around it, of some length at random; of a section, mostly one sentence."""
+    from tinyforge.retrieve.sentences import sentences
+
+    limit = 0 if shortest else rng.choice(_PIECE_CHARACTERS)
+    first = min(span.start for span in asked.evidence) - passage.span.start
+    last = max(span.end for span in asked.evidence) - passage.span.start
+    found = sentences(passage.text)
+    if asked.rule == "section" and (shortest or rng.random() < _OPENINGS):
+        last = limit = next(e for _, e in found if e > first)
+        asked = replace(asked, messages=(*asked.messages[:-1], Message("assistant", passage.text[first:last])))
+    starts = [s for s, _ in found if s <= first and last - s <= limit] or [first]
+    start = 0 if 0 in starts else rng.choice(starts)
+    end = max([e for _, e in found if e >= last and e - start <= limit], default=last)
+    span = Span(passage.span.document, passage.span.start + start, passage.span.start + end)
+    return replace(_hit(passage), span=span, text=passage.text[start:end], cells=()), asked
 
 
 def _by_words(
@@ -272,15 +336,36 @@ def _questions(pages: Iterable[Page], rng: random.Random) -> list[Example]:
 
 
 def teach(job: Job, parents: list[str], config: Config, on_status: Callable[[Status], None]) -> dict[str, Any]:
-    """Stage ``reading``: train ``pretrained/`` further on the lessons and on running text; writes ``model/``."""
+    """Stages ``choosing`` and ``reading``: train ``pretrained/`` further, in two parts; writes ``model/``.
+
+    Which of several short passages is meant is learned first and alone, with the most questions to a token (``chosen/``
+    is what that gives); then to find the answer in whole passages and to say when it is not there, with running text
+    between. Mixed from the beginning, the choice is hardly learned at all: see docs/decisions/base.md.
+    """
     settings = config.pretrain
     train = config.train.decisive()
     reading = {n: getattr(settings, n) for n in type(settings).model_fields if n.startswith("reading_")}
     inputs = [parents, reading, train, config.seed]
-    return job.stage("reading", inputs, lambda key: _teach(job, key, config, on_status), together=True)
+    start = "pretrained"
+    if settings.reading_choices:
+        part = _Part("choosing", "choices", start, "chosen")
+        chosen = job.stage(part.stage, inputs, lambda key: _teach(job, key, part, config, on_status), together=True)
+        inputs, start = [*inputs, chosen["key"]], part.result
+    last = _Part("reading", "train", start, "model")
+    return job.stage(last.stage, inputs, lambda key: _teach(job, key, last, config, on_status), together=True)
 
 
-def _teach(job: Job, key: str, config: Config, on_status: Callable[[Status], None]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Part:
+    """A stage that trains the model in ``start`` on ``reading/LESSONS.jsonl``, and makes the folder ``result``."""
+
+    stage: str
+    lessons: str
+    start: str
+    result: str
+
+
+def _teach(job: Job, key: str, part: _Part, config: Config, on_status: Callable[[Status], None]) -> dict[str, Any]:
     import torch
 
     from tinyforge.models.machine import set_threads, settle_precision
@@ -293,10 +378,12 @@ def _teach(job: Job, key: str, config: Config, on_status: Callable[[Status], Non
 
     threads, device = set_threads(config.train.threads), choose_device(config.train.device)
     precision = job.world.share(settle_precision(job.run.folder, config.train.precision, device.type))
-    folder = job.run.path("pretrained")
+    folder = job.run.path(part.start)
     tokenizer = load_tokenizer(folder)
     model: Any = load_model(folder, precision).to(device)
-    rows, dev = EncodedRows(_rows(job, "train", tokenizer, config)), EncodedRows(_rows(job, "dev", tokenizer, config))
+    rows = EncodedRows(_rows(job, part.lessons, tokenizer, config))
+    # The loop ends with the weights of the best dev loss, and by a dev set with declining choices only get worse.
+    dev = EncodedRows(_rows(job, "dev", tokenizer, config)) if part.lessons == "train" else None
     changes = {
         "schedule": "wsd",
         "decay_fraction": config.pretrain.reading_decay_fraction,
@@ -308,7 +395,7 @@ def _teach(job: Job, key: str, config: Config, on_status: Callable[[Status], Non
     }
     result = fit(
         job,
-        "reading",
+        part.stage,
         key,
         model=model,
         objective=load("train", "sft", OBJECTIVES)(tokenizer.pad_token_id),
@@ -316,7 +403,7 @@ def _teach(job: Job, key: str, config: Config, on_status: Callable[[Status], Non
         dev=dev,
         settings=config.train.model_copy(update=changes),
         learning_rate=config.pretrain.reading_learning_rate,
-        folder=job.run.path("reading", "checkpoints"),
+        folder=job.run.path("reading", "checkpoints" if part.lessons == "train" else part.lessons),
         seed=config.seed,
         machine=(precision, threads),
         on_status=on_status,
@@ -326,8 +413,9 @@ def _teach(job: Job, key: str, config: Config, on_status: Callable[[Status], Non
         model.to(torch.bfloat16).save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
 
-    write_folder_atomic(job.run.path("model"), save)
+    write_folder_atomic(job.run.path(part.result), save)
     return {
+        "key": key,
         "rows": len(rows),
         "steps": result.steps,
         "tokens": result.tokens,
