@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -19,8 +20,10 @@ TEXT = (
 
 def make_base(folder: Path, hidden: int = 32, layers: int = 2, seed: int = 0, context: int = 1024) -> Path:
     """A transformers folder with an untrained model; the same arguments give the same weights."""
+    # Heads of eight numbers: angles of a large base would leave most of them nothing to tell places by.
+    heads: dict[str, Any] = {"heads": 4, "kv_heads": 2, "rope_theta": 10_000.0}
     shape = PretrainConfig(
-        vocabulary=512, hidden=hidden, layers=layers, heads=4, kv_heads=2, intermediate=2 * hidden, context=context
+        vocabulary=512, hidden=hidden, layers=layers, intermediate=2 * hidden, context=context, **heads
     )
     tokenizer = train_tokenizer([TEXT * 4], shape.vocabulary, shape.context)
     model = create_model(shape, tokenizer, seed)
