@@ -57,7 +57,7 @@ def measure(count: int, trained: dict[str, list[Example]], asked: Sequence[Examp
         write_jsonl(
             path, ({"messages": [{"role": m.role, "content": m.content} for m in row.messages]} for row in used)
         )
-        options = [f"train.max_steps={steps}", "dataset.validation_split=0"]
+        options = ["train.epochs=1000", f"train.max_steps={steps}", "dataset.validation_split=0"]
         summary = train(path, out, load_config(None, options))
         writer = Writer(load_model(out / "model", "fp32"), load_tokenizer(out / "model"), 120)
         answers = writer.answer_all([list(row.messages[:-1]) for row in asked])
@@ -71,7 +71,7 @@ def measure(count: int, trained: dict[str, list[Example]], asked: Sequence[Examp
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--counts", type=int, nargs="+", default=[5, 8, 16, 24])
-    parser.add_argument("--steps", type=int, default=230)
+    parser.add_argument("--steps", type=int, default=200)
     args = parser.parse_args()
     trained, asked = material(max(args.counts))
     results: dict[str, Any] = {"facts": len(trained), "asked": len(asked), "by_wordings": []}
