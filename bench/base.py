@@ -40,6 +40,7 @@ from tinyforge.models.generate import Writer
 from tinyforge.models.machine import choose_precision, set_threads, torch_dtype
 from tinyforge.models.resolve import load_model, load_tokenizer, resolve
 from tinyforge.pipeline.pretrain import held_out_texts
+from tinyforge.recipe import config_of
 from tinyforge.records import Example, Message
 from tinyforge.run import Run, read_json, read_jsonl, write_json
 from tinyforge.train.loss import row_losses
@@ -191,7 +192,7 @@ def main() -> None:
     set_threads(0)
     torch.manual_seed(0)
     run, base = Run.open(args.run), resolve("tiny").folder
-    config = Config.model_validate(read_json(run.path("config.json")))
+    config = config_of(run)
     result: dict[str, Any] = {"bits_per_byte": compression(run, config, base, args.first), "curve": curve(run)}
     result |= {"reading": reading(run, base), "speed": speed(base), "health": health(run, base)}
     bits = result["bits_per_byte"]

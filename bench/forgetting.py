@@ -31,8 +31,8 @@ from tinyforge.ingest import read_sources
 from tinyforge.models.resolve import load_model, load_tokenizer, resolve
 from tinyforge.pipeline.pretrain import held_out_texts
 from tinyforge.pipeline.train import train
-from tinyforge.recipe import load_config
-from tinyforge.run import Run, read_json, read_jsonl, write_json, write_jsonl
+from tinyforge.recipe import config_of, load_config
+from tinyforge.run import Run, read_jsonl, write_json, write_jsonl
 from tinyforge.synthesize import synthesize
 from tinyforge.train.guard import ROW_TOKENS, bits_per_byte
 
@@ -54,7 +54,7 @@ class HeldOut:
     """The documents that the base's own pretraining held out, up to HELD_OUT_BYTES."""
 
     def __init__(self, run: Run) -> None:
-        self.texts = list(_up_to(held_out_texts(run, Config.model_validate(read_json(run.path("config.json")))), 10**9))
+        self.texts = list(_up_to(held_out_texts(run, config_of(run)), 10**9))
         self.texts = [text[: HELD_OUT_BYTES // len(self.texts)] for text in self.texts]
         self.bytes = sum(len(text.encode()) for text in self.texts)
 
@@ -76,7 +76,7 @@ def training_texts(run: Run, path: Path) -> None:
     """A little of the running text that the base was trained on, in a scratch file outside of the repository."""
     from tinyforge.pipeline.pretrain import _set_of
 
-    config = Config.model_validate(read_json(run.path("config.json")))
+    config = config_of(run)
     rows = [r["text"] for r in read_jsonl(run.path("corpus.jsonl")) if _set_of(r["name"], r["text"], config) == "train"]
     step = max(1, len(rows) // 200)  # from all over the corpus
     write_jsonl(path, ({"text": text[:4000]} for text in _up_to(iter(rows[::step]), REPLAY_CHARACTERS * 8)))

@@ -8,7 +8,8 @@ import pytest
 
 from tinyforge.config import Config, options
 from tinyforge.errors import InputError
-from tinyforge.recipe import load_config
+from tinyforge.recipe import config_of, load_config
+from tinyforge.run import Run, write_json
 
 ROOT = Path(__file__).parent.parent
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
@@ -118,9 +119,18 @@ def test_an_empty_recipe_changes_nothing(tmp_path: Path) -> None:
     assert load_config(written(tmp_path, "# nothing yet\n")) == Config()
 
 
-def test_a_resolved_configuration_loads_back_as_it_was() -> None:
-    config = load_config(settings=["train.epochs=3", "base=some/model"])
-    assert Config.model_validate(config.model_dump()) == config
+def test_the_configuration_of_a_run_loads_back_as_it_was(tmp_path: Path) -> None:
+    config, run = load_config(settings=["train.epochs=3", "base=some/model"]), Run.create(tmp_path / "run", "train")
+    write_json(run.path("config.json"), config.model_dump())
+    assert config_of(run) == config
+
+
+def test_a_run_of_another_version_is_refused_in_one_line(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", "train")
+    write_json(run.path("config.json"), {"train": {"warp": 9}})
+    with pytest.raises(InputError, match=r"unknown option.*Another version of TinyForge") as caught:
+        config_of(run)
+    assert f"{run.path('config.json')}: train.warp" in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_every_option_is_explained() -> None:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from tinyforge.config import Config, options
 from tinyforge.errors import InputError
+from tinyforge.run import Run, read_json
 
 
 def _nearest(key: str) -> str:
@@ -128,4 +129,22 @@ def load_config(recipe: str | Path | None = None, settings: list[str] | None = N
         raise InputError(
             f"{place}: {key} = {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}.",
             "See `tinyforge config` for every option.",
+        ) from None
+
+
+def config_of(run: Run) -> Config:
+    """The configuration that a run was made with.
+
+    Raises InputError when this version of TinyForge does not know it.
+    """
+    path = run.path("config.json")
+    try:
+        return Config.model_validate(read_json(path))
+    except ValidationError as failure:
+        first = failure.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        said = "unknown option" if first["type"] == "extra_forbidden" else first["msg"]
+        raise InputError(
+            f"{path}: {key}: {said[0].lower()}{said[1:]}.",
+            "Another version of TinyForge made this run: use that version, or make the run again.",
         ) from None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tinyforge.config import Config
 from tinyforge.errors import InputError
 from tinyforge.models.resolve import Base, load_tokenizer, resolve
+from tinyforge.recipe import config_of
 from tinyforge.run import Run, read_json
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ def open_source(name: str) -> Source:
 
 def _of_run(name: str) -> Source:
     run = Run.open(name)
-    config = Config.model_validate(read_json(run.path("config.json")))
+    config = config_of(run)
     if run.path("model").is_dir():
         objective, labels = _kind(run.path("model"))
         return Source(name, run.path("model"), objective, config, run, labels=labels)

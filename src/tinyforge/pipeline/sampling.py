@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from tinyforge.config import Config
 from tinyforge.errors import InputError
+from tinyforge.recipe import config_of
 from tinyforge.records import Example, Message, content_id
-from tinyforge.run import Run, read_json, read_jsonl
+from tinyforge.run import Run, read_jsonl
 
 if TYPE_CHECKING:
     from tinyforge.evaluate.strategies import Strategy, Written
@@ -107,7 +108,7 @@ def _open(name: str, config: Config) -> Writer:
 
     if is_run(name):
         run = Run.open(Path(name).expanduser())
-        own = Config.model_validate(read_json(run.path("config.json")))
+        own = config_of(run)
         return load_writer(run, "tuned", own.model_copy(update={"evaluate": config.evaluate}))
     base = resolve(name)
     set_threads(config.train.threads)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tinyforge.config import Config
 from tinyforge.errors import InputError
+from tinyforge.recipe import config_of
 from tinyforge.run import Run, read_json
 from tinyforge.serve import gguf
 from tinyforge.serve.engines import Engine
@@ -51,7 +52,7 @@ class Catalogue:
             self.add(Served(name, self._base_model(place)))
             return
         run = Run.open(folder)
-        config = Config.model_validate(read_json(run.path("config.json")))
+        config = config_of(run)
         if run.path("answering.json").is_file():
             self._open_build(name, run, config)
         else:

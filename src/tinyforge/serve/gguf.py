@@ -16,6 +16,7 @@ import psutil
 from tinyforge.config import Config
 from tinyforge.errors import InputError
 from tinyforge.models.resolve import resolve, weights_of
+from tinyforge.recipe import config_of
 from tinyforge.run import Run, hash_file, read_json
 from tinyforge.serve.load import base_of
 
@@ -123,7 +124,7 @@ def open_export(folder: Path) -> Gguf:
     elif run.path("model").is_dir():
         source, adapter = run.path("model"), None
     else:
-        own = Config.model_validate(read_json(run.path("config.json")))
+        own = config_of(run)
         source, adapter = base_of(run, own).folder, run.path("adapter")
     return _checked(folder, weights_of(source, adapter), source)[0]
 

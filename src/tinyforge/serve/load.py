@@ -12,7 +12,7 @@ from tinyforge.errors import InputError
 from tinyforge.models.generate import Writer
 from tinyforge.models.predict import Prediction, Predictor
 from tinyforge.models.resolve import EMBEDDED, Base, load_model, load_tokenizer, resolve
-from tinyforge.recipe import load_config
+from tinyforge.recipe import config_of, load_config
 from tinyforge.records import Hit, Message
 from tinyforge.retrieve.index import Index
 from tinyforge.run import Run, read_json
@@ -68,7 +68,7 @@ def open_predictor(folder: str | Path) -> Predictor:
         raise InputError(
             f"{folder}: the training has not finished.", "Run the same command again; it continues where it stopped."
         )
-    config = Config.model_validate(read_json(run.path("config.json")))
+    config = config_of(run)
     summary = read_json(run.path("train.json")) if run.path("train.json").is_file() else {}
     objective = summary.get("objective", "sft")
     if run.path("model").is_dir() and kind_of(run.path("model")) != "sft":
@@ -177,7 +177,7 @@ class Answerer:
         shots = tuple((asked, answer) for asked, answer in settings.get("shots", ()))
         if chosen == "few-shot" and not shots:
             raise InputError(f"{folder}: keeps no examples for a prompt.", "Build it with evaluate.shots above 0.")
-        config = Config.model_validate(read_json(run.path("config.json")))
+        config = config_of(run)
         writer = None if chosen == "quote" else load_writer(run, model_of(chosen), config)
         index, sentences = Index.open(run.path("index")), settings.get("sentences", 0)
         return cls(run, chosen, settings["threshold"], settings["passages"], index, writer, sentences, shots)

@@ -8,9 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tinyforge.config import Config, RetrieveConfig
+from tinyforge.config import RetrieveConfig
 from tinyforge.errors import InputError
 from tinyforge.models.sampling import GREEDY, Sampling
+from tinyforge.recipe import config_of
 from tinyforge.records import Hit, Message
 from tinyforge.retrieve.knowledge import Knowledge
 from tinyforge.run import Run, read_json
@@ -239,4 +240,4 @@ def _run_writer(run: Run) -> Writer:
     labels = run.path("model").is_dir() and kind_of(run.path("model")) != "sft"
     if labels or summary.get("objective", "sft") not in _CONVERSING:
         raise InputError(f"{run.folder}: its model does not converse.", f"Ask it: tinyforge predict {run.folder} TEXT")
-    return load_writer(run, "tuned", Config.model_validate(read_json(run.path("config.json"))))
+    return load_writer(run, "tuned", config_of(run))
