@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,117 +14,24 @@ from typing import Any
 import pytest
 import torch
 import transformers as tr
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
-from little import make_base
+from families import LABELLED, NAMES, PAIRS, SPANS, chat, made, make_bases, train
 from tinyforge.config import TrainConfig
-from tinyforge.dataset.pairs import classes_of, input_text
-from tinyforge.dataset.prompts import NOT_FOUND
-from tinyforge.dataset.spans import answer_place, split_context, windows
+from tinyforge.dataset.pairs import input_text
+from tinyforge.dataset.spans import split_context
 from tinyforge.errors import InputError
 from tinyforge.models.calibrate import Calibration
 from tinyforge.models.family import family, load_for
-from tinyforge.models.predict import Extractor, kind_of, load_predictor
+from tinyforge.models.predict import kind_of, load_predictor
 from tinyforge.models.resolve import load_tokenizer
-from tinyforge.plugins import load
-from tinyforge.records import Example, Message, Tokens
-from tinyforge.train import OBJECTIVES
+from tinyforge.records import Message, Tokens
 from tinyforge.train.choose import choose_objective
-from tinyforge.train.encoding import encode_all
-from tinyforge.train.finish import finish
-from tinyforge.train.loop import Training
 from tinyforge.train.optimizer import MasterOptimizer
-from tinyforge.train.rows import EncodedRows
-
-NAMES = "ada ben cleo dora emil finn greta hugo ida jan".split()
-PLACES = "attic barn cabin dune entry field garden hall inn jetty".split()
-GOOD, BAD = "good fine great lovely nice".split(), "bad awful poor nasty broken".split()
-WORDS = [*NAMES, *PLACES, *GOOD, *BAD, *"who lives in the and near a is where ? . , : this was question filler".split()]
-
-
-def chat(number: int, asked: str, answer: str) -> Example:
-    return Example(f"e{number}", (Message("user", asked), Message("assistant", answer)))
-
-
-LABELLED = [
-    Example(f"e{n}", (Message("user", f"this was {word} , {PLACES[n]}"),), label=label)
-    for n, (word, label) in enumerate([*((w, "praise") for w in GOOD), *((w, "complaint") for w in BAD)])
-]
-PAIRS = [chat(n, f"who lives in the {p} ?", f"{NAMES[n]} is near the {PLACES[n - 1]}") for n, p in enumerate(PLACES)]
-SPANS = [
-    chat(n, f"who lives in the {p} ?\n\n{'filler . ' * (n % 4)}{NAMES[n]} is in the {p} .", NAMES[n])
-    for n, p in enumerate(PLACES[:9])
-]
-SPANS.append(chat(9, "who lives in the jetty ?\n\nfiller . near the attic .", NOT_FOUND))
-
-
-def wordpiece() -> Any:
-    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *dict.fromkeys(WORDS)]
-    return tr.BertTokenizerFast(vocab={piece: i for i, piece in enumerate(pieces)}, model_max_length=64)
-
-
-def unigram() -> Any:
-    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -20.0), *((f"▁{word}", -2.0) for word in dict.fromkeys(WORDS))]
-    tokenizer = Tokenizer(models.Unigram(pieces, unk_id=2))
-    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
-    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
-    return tr.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token="</s>", pad_token="<pad>", unk_token="<unk>", model_max_length=64
-    )
-
-
-def make_model(kind: str) -> Any:
-    torch.manual_seed(0)
-    quiet = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    if kind == "bert":
-        shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
-        config = tr.BertConfig(
-            vocab_size=len(wordpiece()), max_position_embeddings=64, pad_token_id=0, **shape, **quiet
-        )
-        return tr.BertForMaskedLM(config)
-    if kind == "distilbert":
-        none = {"dropout": 0.0, "attention_dropout": 0.0, "seq_classif_dropout": 0.0, "qa_dropout": 0.0}
-        shape = {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64, "max_position_embeddings": 64}
-        return tr.DistilBertForMaskedLM(tr.DistilBertConfig(vocab_size=len(wordpiece()), **shape, **none))
-    shape = {"d_model": 32, "d_kv": 16, "num_heads": 2, "num_layers": 2, "d_ff": 64, "dropout_rate": 0.0}
-    ids = {"decoder_start_token_id": 0, "eos_token_id": 1, "pad_token_id": 0}
-    return tr.T5ForConditionalGeneration(tr.T5Config(vocab_size=len(unigram()), classifier_dropout=0.0, **shape, **ids))
 
 
 @pytest.fixture(scope="module")
 def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    torch.set_num_threads(1)
-    root = tmp_path_factory.mktemp("bases")
-    for kind in ("bert", "distilbert", "t5"):
-        make_model(kind).save_pretrained(root / kind)
-        (unigram() if kind == "t5" else wordpiece()).save_pretrained(root / kind)
-    make_base(root / "llama")
-    return {path.name: path for path in root.iterdir()}
-
-
-def made(base: Path, name: str, examples: Sequence[Example], limit: int = 64) -> tuple[Any, Any, Any, list[Tokens]]:
-    """Tokenizer, model, objective and rows, as a training has them."""
-    tokenizer = load_tokenizer(base)
-    labels = classes_of(examples) if name == "classify" else ()
-    more = {"labels": labels} if labels else {}
-    objective = load("train", name, OBJECTIVES)(tokenizer.pad_token_id, **more)
-    model = load_for(name, base, "fp32", labels, tokenizer.pad_token_id)
-    return tokenizer, model, objective, encode_all(objective, examples, tokenizer, limit)[0]
-
-
-def train(base: Path, name: str, examples: Sequence[Example], folder: Path, epochs: float = 40.0) -> Path:
-    tokenizer, model, objective, rows = made(base, name, examples)
-    config = TrainConfig(
-        epochs=epochs, batch_tokens=1024, threads=1, checkpoint_seconds=1e9, evaluations=1, weight_decay=0.0
-    )
-    dev = EncodedRows(rows)
-    result = Training(model, objective, dev, dev, config, 1e-2, folder / "checkpoints", "k", 1).run()
-    assert result.best_loss < 0.1, "ten rows must be learned"
-    saved = folder / "model"
-    model.save_pretrained(saved)
-    tokenizer.save_pretrained(saved)
-    finish(name, saved, model, tokenizer, objective, examples, dev)
-    return saved
+    return make_bases(tmp_path_factory.mktemp("bases"))
 
 
 # --- every objective on its families learns ten rows, is saved, reloaded and answers ----------------------------------
@@ -356,112 +262,3 @@ def test_a_decoder_reads_its_last_real_token(bases: dict[str, Path]) -> None:
     model.config.pad_token_id = 0
     wrong = objective.logits(model, objective.collate([short, long]))[0]
     assert (wrong - alone).abs().max() > 1e-3, "the control: the head reads the padding"
-
-
-# --- spans and windows ------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("text", "question", "context"),
-    [
-        ("who ?\n\nada lives.\n\nben too.", "who ?", "ada lives.\n\nben too."),
-        ("[1] Home\nada lives.\n\nQuestion: who", "Question: who", "[1] Home\nada lives."),
-        ("ada lives.\n\nwho ?", "who ?", "ada lives."),
-        ("who ?\nada lives.", "who ?", "ada lives."),
-        ("ada lives.\n\nben too.", "", "ada lives.\n\nben too."),
-        ("ada lives in the attic", "", "ada lives in the attic"),
-    ],
-)
-def test_question_and_context(text: str, question: str, context: str) -> None:
-    assert split_context(text) == (question, context)
-
-
-def long_example(filler: int) -> Example:
-    text = "who lives in the barn ?\n\n" + "filler . " * filler + "ben and ida . " + "filler . " * filler
-    return chat(1, text, "ben and ida")
-
-
-def test_a_long_context_is_read_in_windows(bases: dict[str, Path]) -> None:
-    tokenizer, _, objective, rows = made(bases["bert"], "extract", [long_example(40)])
-    assert len(rows) > 2 and all(len(row.ids) <= 64 for row in rows)
-    holding = [row for row in rows if row.labels[1]]
-    assert 1 <= len(holding) < len(rows)
-    for row in rows:
-        first, last = row.labels[:2]
-        words = tokenizer.decode(row.ids[first : last + 1]) if last else ""
-        assert words == ("ben and ida" if row in holding else "")
-        assert tokenizer.decode(row.ids[1 : row.border - 1]).startswith("who lives in the barn")
-    assert objective.encode(long_example(40), tokenizer) in [
-        r for r in objective.encode_windows(long_example(40), tokenizer, 384) if r.labels[1]
-    ]
-    question, context = split_context(input_text(long_example(40)))
-    covered = {o for w in windows(question, context, tokenizer, 64) for o in w.offsets if o}
-    assert len(covered) == len(tokenizer(context, add_special_tokens=False)["input_ids"]), "nothing is left out"
-    with pytest.raises(InputError, match=r"the question has 60 tokens, which leaves 1 of 64"):
-        windows("who " * 60, context, tokenizer, 64)
-
-
-def test_an_answer_is_found_in_any_window(bases: dict[str, Path]) -> None:
-    """The weights are set by hand, so that the first token of a name is a start and its last an end."""
-    tokenizer, model, _, _ = made(bases["distilbert"], "extract", SPANS)
-    wanted = {tokenizer.convert_tokens_to_ids(word) for word in ("ben", "ida")}
-
-    class Pointer(torch.nn.Module):
-        config = model.config
-
-        def forward(self, input_ids: Any, attention_mask: Any) -> Any:
-            cls = (input_ids == tokenizer.cls_token_id).float() * 5
-            ben, ida = ((input_ids == token).float() * 9 for token in sorted(wanted))
-            return tr.modeling_outputs.QuestionAnsweringModelOutput(start_logits=cls + ben, end_logits=cls + ida)
-
-    extractor = Extractor(Pointer(), tokenizer)
-    found, missing = extractor.predict([long_example(40).question, "who ?\n\n" + "filler . " * 80])
-    assert found.text == "ben and ida" and missing.text == ""
-    backwards = extractor.predict(["who ?\n\nida and ben . " + "filler " * 70])[0]
-    assert "ida and ben" not in backwards.text, "an end before its start is no span"
-    with pytest.raises(InputError, match="text 2: is empty"):
-        extractor.predict(["who ?\n\nada", " "])
-
-
-def test_answers_that_cannot_be_extracted(bases: dict[str, Path]) -> None:
-    assert answer_place(SPANS[9]) == (0, 0) and answer_place(PAIRS[0]) is None
-    tokenizer, _, objective, _ = made(bases["bert"], "extract", SPANS)
-    with pytest.raises(InputError, match="example e0: its answer is not a part of its input"):
-        objective.encode(PAIRS[0], tokenizer)
-    whole = "filler . " * 100
-    with pytest.raises(InputError, match="its answer is too long to lie in one window of 64 tokens"):
-        objective.encode_windows(chat(1, "who ?\n\n" + whole, whole), tokenizer, 64)
-
-
-# --- rows that are refused or left out --------------------------------------------------------------------------------
-
-
-def test_long_rows_are_left_out_whole_and_counted(bases: dict[str, Path]) -> None:
-    tokenizer, _, objective, _ = made(bases["t5"], "seq2seq", PAIRS)
-    many = [replace(PAIRS[n % 10], id=f"r{n}") for n in range(100)]
-    many[7] = chat(7, "who ?", "ada " * 80)
-    rows, report = encode_all(objective, many, tokenizer, 64)
-    assert len(rows) == report.rows == 99 and report.names == ["e7"]
-    assert report.left_out == {"longer than 64 tokens": 1} and report.targets == sum(row.targets for row in rows)
-    with pytest.raises(InputError, match=r"2 of 100 examples are longer than 64 tokens, first e7"):
-        encode_all(objective, [*many[:-1], chat(8, "ada " * 80, "ben")], tokenizer, 64)
-
-
-def test_labels_that_cannot_be_learned(bases: dict[str, Path]) -> None:
-    tokenizer, _, objective, _ = made(bases["bert"], "classify", LABELLED)
-    with pytest.raises(
-        InputError, match=r"has the label 'other', which no training row has\. Known: complaint, praise"
-    ):
-        objective.encode(replace(LABELLED[0], label="other"), tokenizer)
-    with pytest.raises(InputError, match=r"have only 1 label\(s\): praise"):
-        classes_of(LABELLED[:5])
-    with pytest.raises(InputError, match="example e0: has no input text"):
-        objective.encode(Example("e0", (Message("user", " "),), label="praise"), tokenizer)
-
-
-def test_a_text_that_does_not_fit_is_refused_by_number(bases: dict[str, Path], tmp_path: Path) -> None:
-    _, model, _, _ = made(bases["bert"], "classify", LABELLED)
-    model.save_pretrained(tmp_path)
-    wordpiece().save_pretrained(tmp_path)
-    with pytest.raises(InputError, match="text 2: has 82 tokens; this model takes 1 to 64"):
-        load_predictor(tmp_path).predict(["ada", "ada " * 80])
