@@ -17,39 +17,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import psutil
+from lines import ROOT, SHARED, Line, finish
 
-from tinyforge.environment import machine, versions
 from tinyforge.errors import InputError, TinyForgeError
 from tinyforge.recipe import load_config
-from tinyforge.run import write_json
 
-ROOT = Path(__file__).parent.parent
-SHARED = ROOT.parent / "shared"
 CORPUS = [SHARED / "corpus" / f"{name}.jsonl.gz" for name in ("18F-handbook", "vuejs-docs", "github-opensource.guide")]
 TINYFORGE = [sys.executable, "-m", "tinyforge"]
-
-
-@dataclass(frozen=True)
-class Line:
-    """One measurement: at most ``target`` is wanted, or at least, where ``more`` is better."""
-
-    name: str
-    value: float
-    unit: str
-    target: float
-    more: bool = False
-
-    @property
-    def ratio(self) -> float:
-        return self.value / self.target if self.target else self.value
-
-    @property
-    def met(self) -> bool:
-        return self.value >= self.target if self.more else self.value <= self.target
 
 
 def watched(command: Sequence[str]) -> tuple[float, float]:
@@ -127,14 +104,6 @@ def write_corpus(sources: Sequence[Path], folder: Path) -> Path:
     return folder
 
 
-def show(lines: Sequence[Line]) -> None:
-    print(f"{'':<32} {'measured':>12} {'target':>12}")
-    for line in lines:
-        bound = "≥" if line.more else "≤"
-        target, value = f"{bound} {line.target:g} {line.unit}", f"{line.value:.3g} {line.unit}"
-        print(f"{line.name:<32} {value:>12} {target:>12}  {'met' if line.met else 'MISSED'}")
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description="Measure the main job against its targets.")
     parser.add_argument("--source", type=Path, default=SHARED / "samples" / "handbook", help="documents to build from")
@@ -150,17 +119,7 @@ def main() -> int:
     except TinyForgeError as error:
         print(f"bench/build.py: {error}", file=sys.stderr)
         return error.exit_code
-    show(lines)
-    result = {
-        "ratios": {line.name: round(line.ratio, 4) for line in lines},
-        "lines": [{**asdict(line), "met": line.met} for line in lines],
-        "settings": args.settings,
-        "machine": machine(),
-        "versions": versions(),
-    }
-    write_json(args.out, result)
-    print(f"wrote {args.out}")
-    return 0 if all(line.met for line in lines) else 3
+    return finish(lines, args.out, settings=args.settings)
 
 
 if __name__ == "__main__":

@@ -16,16 +16,14 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from build import ROOT, Line, show
+from lines import ROOT, Line, finish
 from rich.console import Console
 
 from tinyforge.compress.fidelity import decode_rate
 from tinyforge.compress.table import LEGEND, figures_table
-from tinyforge.environment import machine, versions
 from tinyforge.errors import TinyForgeError
 from tinyforge.models.machine import set_threads, settle_precision
 from tinyforge.models.resolve import load_model
@@ -167,23 +165,17 @@ def main() -> int:
     console.print(LEGEND.format(where=where), soft_wrap=True)
     print(f"llama.cpp, f32, one thread: {', '.join(f'{name} {rate:,.0f} tok/s' for name, rate in llama.items())}")
     measured = list(targets({row["name"]: row for row in rows}, llama))
-    show(measured)
-    result = {
-        "command": "python bench/compress.py --run RUN --out DIR",
-        "healing": HEALING,
-        "learning": LEARNING,
-        "ratios": {line.name: round(line.ratio, 4) for line in measured},
-        "lines": [{**asdict(line), "met": line.met} for line in measured],
-        "measured_on": where,
-        "table": rows,
-        "llama_cpp_tokens_per_second": llama,
-        "pruned_not_healed": tried,
-        "machine": machine(),
-        "versions": versions(),
-    }
-    write_json(args.result, result)
-    print(f"wrote {args.result}")
-    return 0 if all(line.met for line in measured) else 3
+    return finish(
+        measured,
+        args.result,
+        command="python bench/compress.py --run RUN --out DIR",
+        healing=HEALING,
+        learning=LEARNING,
+        measured_on=where,
+        table=rows,
+        llama_cpp_tokens_per_second=llama,
+        pruned_not_healed=tried,
+    )
 
 
 def tried_ratios(run: str, kept: Path, settings: list[str]) -> list[dict[str, Any]]:

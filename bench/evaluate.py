@@ -17,15 +17,14 @@ import resource
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
-from build import ROOT, SHARED, TINYFORGE, Line, show, watched
+from build import TINYFORGE, watched
+from lines import ROOT, SHARED, Line, finish
 
-from tinyforge.environment import machine, versions
 from tinyforge.errors import InputError, TinyForgeError
 from tinyforge.records import Example
-from tinyforge.run import read_json, read_jsonl, write_json, write_jsonl
+from tinyforge.run import read_json, read_jsonl, write_jsonl
 
 VARIANTS = ("base", "tuned", "base+retrieval", "tuned+retrieval")
 TARGET_SECONDS, TARGET_GROWTH = 300, 1.1
@@ -92,19 +91,7 @@ def main() -> int:
     except TinyForgeError as error:
         print(f"bench/evaluate.py: {error}", file=sys.stderr)
         return error.exit_code
-    made = list(lines(found))
-    show(made)
-    result = {
-        "ratios": {line.name: round(line.ratio, 4) for line in made},
-        "lines": [{**asdict(line), "met": line.met} for line in made],
-        "evaluations": found,
-        "variants": VARIANTS,
-        "machine": machine(),
-        "versions": versions(),
-    }
-    write_json(args.out, result)
-    print(f"wrote {args.out}")
-    return 0 if all(line.met for line in made) else 3
+    return finish(list(lines(found)), args.out, evaluations=found, variants=VARIANTS)
 
 
 if __name__ == "__main__":

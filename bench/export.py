@@ -20,14 +20,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from build import ROOT, Line, show
+from lines import ROOT, Line, finish
 from shapes import SHAPES
 
-from tinyforge.environment import machine, versions
 from tinyforge.errors import InputError, TinyForgeError
 from tinyforge.run import read_json, write_json
 
@@ -213,20 +211,8 @@ def main() -> int:
         print(f"bench/export.py: {error}", file=sys.stderr)
         return error.exit_code
     measured = list(lines(rows, large))
-    show(measured)
-    if not args.only:
-        result = {
-            "command": "python bench/export.py RUN --work DIR",
-            "ratios": {line.name: round(line.ratio, 4) for line in measured},
-            "lines": [{**asdict(line), "met": line.met} for line in measured],
-            "rows": rows,
-            "large": large,
-            "machine": machine(),
-            "versions": versions(),
-        }
-        write_json(args.out, result)
-        print(f"wrote {args.out}")
-    return 0 if all(line.met for line in measured) else 3
+    command = "python bench/export.py RUN --work DIR"
+    return finish(measured, None if args.only else args.out, command=command, rows=rows, large=large)
 
 
 if __name__ == "__main__":

@@ -21,15 +21,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from build import SHARED, Line, show
+from lines import SHARED, Line, finish
 
 from tinyforge.config import Config
-from tinyforge.environment import machine, versions
 from tinyforge.errors import TinyForgeError
 from tinyforge.ingest import read_sources
 from tinyforge.records import Document
@@ -37,7 +35,6 @@ from tinyforge.retrieve import index as index_module
 from tinyforge.retrieve.index import Index
 from tinyforge.retrieve.passages import Passage, cut
 from tinyforge.retrieve.quote import closeness, quote_many
-from tinyforge.run import write_json
 from tinyforge.serve.answer import THRESHOLD
 from tinyforge.serve.followup import follow_up
 
@@ -271,19 +268,7 @@ def main() -> int:
         for name, scores in ways.items():
             print(f"{rows:<11} {name:<14} " + "  ".join(f"{key} {value:.3g}" for key, value in scores.items()))
     print("textbook    hybrid         " + "  ".join(f"{key} {value:.3g}" for key, value in found["textbook"].items()))
-    show(measured)
-    write_json(
-        args.out,
-        {
-            "ratios": {line.name: round(line.ratio, 4) for line in measured},
-            "lines": [{**asdict(line), "met": line.met} for line in measured],
-            **found,
-            "machine": machine(),
-            "versions": versions(),
-        },
-    )
-    print(f"wrote {args.out}")
-    return 0 if all(line.met for line in measured) else 3
+    return finish(measured, args.out, **found)
 
 
 if __name__ == "__main__":

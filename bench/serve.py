@@ -19,18 +19,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import httpx
-from build import Line, show
+from lines import Line, finish
 from shapes import SHAPES
 
-from tinyforge.environment import cores, machine, versions
+from tinyforge.environment import cores
 from tinyforge.models.machine import llama_threads
-from tinyforge.run import write_json
 
 ROOT = Path(__file__).parent.parent
 SHAPE, STREAMS, CONTEXT = "qwen3-0.6b", 16, 512
@@ -339,19 +338,8 @@ def main() -> int:
         if args.only != "llamacpp":
             found["transformers"], more = transformers(args.rounds)
             lines += more
-    show(lines)
-    result = {
-        "command": " ".join(["python bench/serve.py", *sys.argv[1:]]),
-        "ratios": {line.name: round(line.ratio, 4) for line in lines},
-        "lines": [{**asdict(line), "met": line.met} for line in lines],
-        "rounds": args.rounds,
-        **found,
-        "machine": machine(),
-        "versions": versions(),
-    }
-    write_json(args.out, result)
-    print(f"wrote {args.out}")
-    return 0 if all(line.met for line in lines) else 3
+    command = " ".join(["python bench/serve.py", *sys.argv[1:]])
+    return finish(lines, args.out, command=command, rounds=args.rounds, **found)
 
 
 if __name__ == "__main__":
