@@ -165,7 +165,7 @@ def base(result: Mapping[str, Any]) -> str:
 def retrieval(result: Mapping[str, Any]) -> str:
     """Retrieval, follow-ups and declining against their targets, and beside the halves of the search alone."""
     rows = []
-    names = {"first": "chosen on", "held_out": "held out", "follow_ups": "follow-ups"}
+    names = {"first": "chosen on", "held_out": "held out", "third": "third set", "follow_ups": "follow-ups"}
     found = [(names[rows], way, scores) for rows, ways in result["quality"].items() for way, scores in ways.items()]
     for asked, way, scores in [*found, ("textbook", "hybrid", result["textbook"])]:
         shares = " | ".join(f"{scores[key]:.3f}" for key in ("recall@1", "recall@3", "recall@5", "mrr"))
