@@ -94,7 +94,9 @@ def compression(run: Run, config: Config, base: Path, first: Path) -> dict[str, 
 def reading(run: Run, base: Path) -> dict[str, dict[str, Any]]:
     """Answers to the questions over held-out documents, by kind of prompt, for both stages.
 
-    ``declined`` is what it should be for ``missing``, and a mistake for the others.
+    ``declined`` is what it should be for ``missing``, and a mistake for the others. Where another passage of the
+    section that is asked about is shown, the question is not without an answer: runs of before 2026-11-22 wrote such
+    ones, and they are left out of ``declined``.
     """
     rows = [Example.from_json(row) for row in read_jsonl(run.path("reading", "test.jsonl"))]
     table: dict[str, dict[str, Any]] = {}
@@ -105,8 +107,11 @@ def reading(run: Run, base: Path) -> dict[str, dict[str, Any]]:
             # What has not learned to stop always writes the full 96 tokens, so fewer questions are put to it.
             asked = [r for r in rows if r.metadata["reading"] == kind][: 100 if stage == "stage one" else None]
             answers = [a.strip() for a in writer.answer_all([row.messages[:-1] for row in asked])]
-            pairs = list(zip(answers, asked, strict=True))
+            written = list(zip(answers, asked, strict=True))
+            pairs = [(a, r) for a, r in written if not _answered_after_all(r)]
             table[stage][kind] = {"questions": len(pairs), "declined": mean(a == NOT_FOUND for a, _ in pairs)}
+            if len(pairs) < len(written):
+                table[stage][kind]["declined of all as written"] = mean(a == NOT_FOUND for a, _ in written)
             if kind != "missing":
                 table[stage][kind]["token_f1"] = mean(token_f1(a, r) for a, r in pairs)
                 table[stage][kind]["exact_match"] = mean(exact_match(a, r) for a, r in pairs)
@@ -115,6 +120,13 @@ def reading(run: Run, base: Path) -> dict[str, dict[str, Any]]:
                 table[stage][kind] |= {f"copied from the {name}": n / len(pairs) for name, n in places.items()}
                 table[stage][kind]["asks for a section"] = mean(r.metadata["coverage"] for r in asked)
     return table
+
+
+def _answered_after_all(row: Example) -> bool:
+    """Written as unanswerable, but with a passage of the section that is asked about."""
+    shown = re.findall(r"^\[\d+\] (.+)$", row.question.rpartition("\n\nQuestion: ")[0], re.MULTILINE)
+    section = str(row.metadata["section"]).rpartition(" > ")[2]
+    return row.metadata["reading"] == "missing" and any(one.rpartition(" > ")[2] == section for one in shown)
 
 
 def _copied_from(answer: str, row: Example) -> str:

@@ -155,7 +155,13 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 TAUGHT = (
     *("pretrain.validation_fraction=0.3", "pretrain.context=1024", "pretrain.reading_sequence=1024"),
-    *("pretrain.reading_tokens=60000", "seed=5", "pretrain.reading_only=[borrowing*]", "train.max_steps=3"),
+    *(
+        "pretrain.reading_tokens=60000",
+        "pretrain.declining_tokens=40000",
+        "seed=5",
+        "pretrain.reading_only=[borrowing*]",
+        "train.max_steps=3",
+    ),
 )
 
 
@@ -250,6 +256,24 @@ def test_without_choices_reading_begins_with_the_pretrained_model(taught: Path, 
     assert (again / "model" / "model.safetensors").read_bytes() != (taught / "model" / "model.safetensors").read_bytes()
 
 
+def declined(rows: list[dict[str, Any]]) -> float:
+    answers = [m["content"] for row in rows for m in row["messages"][1::2]]
+    return sum(answer == NOT_FOUND for answer in answers) / len(answers)
+
+
+def test_declining_comes_last_from_what_has_learned_to_read(taught: Path, tmp_path: Path) -> None:
+    more = lessons(taught, "declines")
+    assert declined(more) > declined(lessons(taught, "train")) > 0
+    trained = {row["metadata"]["source"] for row in lessons(taught, "train")}
+    assert {row["metadata"]["source"] for row in more} <= trained, "of documents that are trained on"
+    read, last = ((taught / name / "model.safetensors").read_bytes() for name in ("read", "model"))
+    assert read != last
+    without = tmp_path / "without"
+    shutil.copytree(taught, without)
+    run(taught.parent / "corpus", without, *TAUGHT, "pretrain.declining_tokens=0")
+    assert (without / "model" / "model.safetensors").read_bytes() == read
+
+
 def test_the_base_of_the_angles_is_the_models(tmp_path: Path) -> None:
     run(write_corpus(tmp_path / "corpus"), tmp_path / "run", "train.max_steps=1", "pretrain.rope_theta=500000")
     config = json.loads((tmp_path / "run" / "model" / "config.json").read_text())
@@ -262,6 +286,11 @@ def test_held_out_documents_give_test_lessons_only(taught: Path) -> None:
     assert held and trained and not held & trained
     kinds = [row["metadata"]["reading"] for row in lessons(taught, "test")]
     assert {"gold", "passages", "missing"} == set(kinds) or len(kinds) < 3
+    for row in lessons(taught, "test"):
+        section = row["metadata"]["section"].rpartition(" > ")[2]
+        shown = re.findall(r"^\[\d+\] (.+)$", row["messages"][0]["content"], re.MULTILINE)
+        found = any(heading.rpartition(" > ")[2] == section for heading in shown)
+        assert found == (row["metadata"]["reading"] != "missing")
 
 
 def test_documents_for_reading_only_are_not_running_text(tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ LITTLE = (
     *("pretrain.validation_fraction=0.2", "pretrain.reading_test_fraction=0.3", "train.threads=1"),
 )
 
+LESSONS = ("pretrain.reading_tokens=20000", "pretrain.declining_tokens=10000")
+
 
 def write_corpus(folder: Path) -> Path:
     """Running text, and documents under a name that the recipe takes for reading questions only."""
@@ -62,7 +64,7 @@ def test_the_recipe_is_that_of_the_embedded_base() -> None:
 
 
 def test_the_recipe_makes_a_base_in_both_stages(tmp_path: Path) -> None:
-    summary = make(tmp_path, *LITTLE, "pretrain.tokens=50000", "pretrain.reading_tokens=20000")
+    summary = make(tmp_path, *LITTLE, "pretrain.tokens=50000", *LESSONS)
     assert summary["steps"] >= 5 and summary["reading"]["steps"] >= 3
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "run" / "model")
     assert model.config.model_type == "llama" and len(AutoTokenizer.from_pretrained(tmp_path / "run" / "model")) == 600
@@ -76,6 +78,7 @@ def test_a_few_hundred_steps_of_the_recipe_learn(tmp_path: Path) -> None:
     """
     settings = ("pretrain.validation_fraction=0.1", "train.batch_tokens=2048", "pretrain.vocabulary=2048")
     more = ("pretrain.tokens=400000", "pretrain.reading_tokens=200000", "pretrain.reading_test_fraction=0.3")
+    more = (*more, "pretrain.declining_tokens=0")
     summary = make(tmp_path, *settings, *more)
     assert summary["steps"] >= 190 and summary["reading"]["steps"] >= 10
     assert summary["validation_bits_per_byte"] < 2.9  # untrained: more than 3.6

@@ -329,6 +329,11 @@ class PretrainConfig(_Section):
         lt=1,
         description="Share of reading_tokens that comes first: which of several short passages is meant.",
     )
+    declining_tokens: int = Field(
+        0,
+        ge=0,
+        description="Tokens of a last part, in which more of the questions are not answered by what is shown; 0: none.",
+    )
     reading_sequence: int = Field(1024, ge=64, description="Longest sequence while teaching to read, in tokens.")
     reading_batch_tokens: int = Field(4096, ge=64, description="Padded tokens in a batch while teaching to read.")
     reading_learning_rate: float = Field(1e-3, gt=0, description="Peak AdamW learning rate while teaching to read.")

@@ -20,7 +20,9 @@ LABELS = {
     "train": "training from scratch",
     "lessons": "writing questions over the corpus",
     "choosing": "teaching to choose the passage that is meant",
+    "declines": "writing questions without an answer",
     "reading": "teaching to read and to answer",
+    "declining": "teaching to say what is not there",
 }
 
 

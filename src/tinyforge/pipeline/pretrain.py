@@ -13,7 +13,7 @@ from typing import Any
 from tinyforge.config import Config
 from tinyforge.errors import InputError
 from tinyforge.pipeline.stages import Job
-from tinyforge.pipeline.teach import teach, write_lessons
+from tinyforge.pipeline.teach import teach, write_declines, write_lessons
 from tinyforge.records import content_id
 from tinyforge.run import Run, hash_file, read_jsonl, write_folder_atomic, write_json, write_jsonl
 
@@ -48,7 +48,10 @@ def pretrain(
         trained = _train_stage(job, tokens, config, on_status)
         if config.pretrain.reading_tokens:
             lessons = write_lessons(job, tokens["key"], _named_texts(run, config), config)
-            trained["reading"] = teach(job, [trained["key"], lessons], config, on_status)
+            parents = [trained["key"], lessons]
+            if config.pretrain.declining_tokens:
+                parents.append(write_declines(job, tokens["key"], _named_texts(run, config), config))
+            trained["reading"] = teach(job, parents, config, on_status)
         return trained
 
 
@@ -160,7 +163,7 @@ def _token_stage(job: Job, corpus: dict[str, Any], config: Config) -> dict[str, 
 
 
 def _train_stage(job: Job, tokens: dict[str, Any], config: Config, on_status: Callable[[Any], None]) -> dict[str, Any]:
-    later = {name for name in type(config.pretrain).model_fields if name.startswith("reading_")}
+    later = {name for name in type(config.pretrain).model_fields if name.startswith(("reading_", "declining_"))}
     shape = config.pretrain.model_dump(exclude={"tokens", "near_duplicate", "hub_characters", *later})
     training = config.train.decisive()
     inputs = [tokens["key"], shape, config.pretrain.tokens, training, config.seed]

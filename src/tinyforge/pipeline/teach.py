@@ -7,6 +7,7 @@ from what it is given, and says when the passages do not hold the answer.
 from __future__ import annotations
 
 import random
+import shutil
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,13 +19,15 @@ from tinyforge.config import Config
 from tinyforge.pipeline.stages import Job
 from tinyforge.records import Document, Example, Tokens
 from tinyforge.run import read_json, read_jsonl, write_folder_atomic, write_jsonl
-from tinyforge.synthesize.reading_lessons import Page, held_out_questions, reading_lessons
+from tinyforge.synthesize.reading_lessons import Page, declining_lessons, held_out_questions, reading_lessons
 
 if TYPE_CHECKING:
     from tinyforge.retrieve.passages import Passage
     from tinyforge.train.status import Status
 
 _PLAIN_SHARE = 0.25  # of the tokens: running text again, so that what was learned before is kept
+_DECLINING_RATE = 0.4  # of the learning rates before
+_DECLINING_DECAY = 0.8
 _GROUP = 40  # documents whose questions are written together
 SETS = ("train", "dev", "test")
 Named = tuple[str, str, str]
@@ -64,10 +67,42 @@ def write_lessons(job: Job, parent: str, documents: Iterable[Named], config: Con
     return str(job.stage("lessons", inputs, work)["key"])
 
 
+def write_declines(job: Job, parent: str, documents: Iterable[Named], config: Config) -> str:
+    """Stage ``declines``: write reading/declines.jsonl, lessons of the training documents in another order.
+
+    As many as come to ``pretrain.declining_tokens``. Returns its key.
+    """
+    inputs = [parent, config.pretrain.declining_tokens]
+
+    def work(key: str) -> dict[str, Any]:
+        members = [document for document in documents if document[2] == "train"]
+        rng = random.Random(f"{config.seed}:declines")
+        rng.shuffle(members)
+        wanted = _characters(job, config.pretrain.declining_tokens) * (1 - _PLAIN_SHARE)
+        written, length = [], 0
+        for lesson in declining_lessons(_pages(members, config), rng):
+            written.append(lesson)
+            length += _length(lesson)
+            if length >= wanted:
+                break
+        else:
+            job.say("declines", f"the corpus gives {length / wanted:.0%} of the lessons asked for")
+        rng.shuffle(written)
+        write_jsonl(job.run.path("reading", "declines.jsonl"), (e.to_json() for e in written))
+        return {"key": key, "lessons": len(written)}
+
+    return str(job.stage("declines", inputs, work)["key"])
+
+
+def _characters(job: Job, tokens: int) -> float:
+    """About how many characters so many tokens of the corpus are."""
+    meta = read_json(job.run.path("tokens", "train", "meta.json"))
+    return float(tokens * meta["bytes"] / meta["tokens"])
+
+
 def _training(job: Job, pages: Iterable[Page], config: Config, rng: random.Random) -> dict[str, list[Example]]:
     """The lessons of both parts, as many as come to the tokens that are wanted of each, or as the corpus gives."""
-    meta = read_json(job.run.path("tokens", "train", "meta.json"))
-    characters = config.pretrain.reading_tokens * meta["bytes"] / meta["tokens"]
+    characters = _characters(job, config.pretrain.reading_tokens)
     choosing = characters * config.pretrain.reading_choices
     wanted = {"choices": choosing, "train": (characters - choosing) * (1 - _PLAIN_SHARE)}
     written: dict[str, list[Example]] = {name: [] for name in wanted}
@@ -121,36 +156,56 @@ def _located(
 
 
 def teach(job: Job, parents: list[str], config: Config, on_status: Callable[[Status], None]) -> dict[str, Any]:
-    """Stages ``choosing`` and ``reading``: train ``pretrained/`` further, in two parts; writes ``model/``.
+    """Train ``pretrained/`` further, in up to three parts, each a stage; writes ``model/``. Returns the last's summary.
 
-    Which of several short passages is meant is learned first and alone, with the most questions to a token (``chosen/``
-    is what that gives); then to find the answer in whole passages and to say when it is not there, with running text
-    between. Mixed from the beginning, the choice is hardly learned at all: see docs/decisions/base.md.
+    Which of several short passages is meant is learned first and alone, with the most questions to a token
+    (``choosing``, its result in ``chosen/``); then to find the answer in whole passages, with running text between
+    (``reading``, ``read/``); and last, at a low rate, to tell what they do not answer (``declining``, ``declined/``).
+    Mixed from the beginning, the choice is hardly learned at all: see docs/decisions/base.md.
     """
     settings = config.pretrain
-    train = config.train.decisive()
     reading = {n: getattr(settings, n) for n in type(settings).model_fields if n.startswith("reading_")}
-    inputs = [parents, reading, train, config.seed]
-    start = "pretrained"
+    inputs = [parents[:2], reading, config.train.decisive(), config.seed]
+    parts = [_Part("reading", "train", "read", settings.reading_decay_fraction)]
     if settings.reading_choices:
-        part = _Part("choosing", "choices", start, "chosen")
-        chosen = job.stage(part.stage, inputs, lambda key: _teach(job, key, part, config, on_status), together=True)
-        inputs, start = [*inputs, chosen["key"]], part.result
-    last = _Part("reading", "train", start, "model")
-    return job.stage(last.stage, inputs, lambda key: _teach(job, key, last, config, on_status), together=True)
+        parts.insert(0, _Part("choosing", "choices", "chosen", settings.reading_decay_fraction))
+    if settings.declining_tokens:
+        parts.append(_Part("declining", "declines", "declined", _DECLINING_DECAY, _DECLINING_RATE))
+    start, summary = "pretrained", dict[str, Any]()
+    for part in parts:
+        if part.stage == "declining":
+            inputs = [*inputs, *parents[2:]]
+        summary = job.stage(part.stage, inputs, _work(job, part, start, config, on_status), together=True)
+        inputs, start = [*inputs, summary["key"]], part.result
+    made = job.run.path(start)
+
+    def copy(folder: Path) -> None:
+        shutil.copytree(made, folder, dirs_exist_ok=True)
+
+    write_folder_atomic(job.run.path("model"), copy)
+    return summary
 
 
 @dataclass(frozen=True)
 class _Part:
-    """A stage that trains the model in ``start`` on ``reading/LESSONS.jsonl``, and makes the folder ``result``."""
+    """A stage that trains on ``reading/LESSONS.jsonl``, and makes the folder ``result``; ``rate`` times the rates."""
 
     stage: str
     lessons: str
-    start: str
     result: str
+    decay: float
+    rate: float = 1.0
 
 
-def _teach(job: Job, key: str, part: _Part, config: Config, on_status: Callable[[Status], None]) -> dict[str, Any]:
+def _work(
+    job: Job, part: _Part, start: str, config: Config, on_status: Callable[[Status], None]
+) -> Callable[[str], dict[str, Any]]:
+    return lambda key: _teach(job, key, part, start, config, on_status)
+
+
+def _teach(
+    job: Job, key: str, part: _Part, start: str, config: Config, on_status: Callable[[Status], None]
+) -> dict[str, Any]:
     import torch
 
     from tinyforge.models.machine import set_threads, settle_precision
@@ -163,20 +218,20 @@ def _teach(job: Job, key: str, part: _Part, config: Config, on_status: Callable[
 
     threads, device = set_threads(config.train.threads), choose_device(config.train.device)
     precision = job.world.share(settle_precision(job.run.folder, config.train.precision, device.type))
-    folder = job.run.path(part.start)
+    folder = job.run.path(start)
     tokenizer = load_tokenizer(folder)
     model: Any = load_model(folder, precision).to(device)
     rows = EncodedRows(_rows(job, part.lessons, tokenizer, config))
     # The loop ends with the weights of the best dev loss, and by a dev set with declining choices only get worse.
-    dev = EncodedRows(_rows(job, "dev", tokenizer, config)) if part.lessons == "train" else None
+    dev = EncodedRows(_rows(job, "dev", tokenizer, config)) if part.lessons != "choices" else None
     changes = {
         "schedule": "wsd",
-        "decay_fraction": config.pretrain.reading_decay_fraction,
+        "decay_fraction": part.decay,
         "epochs": 1.0,
         "max_steps": 0,
         "patience": 10**6,
         "batch_tokens": config.pretrain.reading_batch_tokens,
-        "muon_learning_rate": config.pretrain.reading_muon_learning_rate,
+        "muon_learning_rate": part.rate * config.pretrain.reading_muon_learning_rate,
     }
     result = fit(
         job,
@@ -187,7 +242,7 @@ def _teach(job: Job, key: str, part: _Part, config: Config, on_status: Callable[
         rows=rows,
         dev=dev,
         settings=config.train.model_copy(update=changes),
-        learning_rate=config.pretrain.reading_learning_rate,
+        learning_rate=part.rate * config.pretrain.reading_learning_rate,
         folder=job.run.path("reading", "checkpoints" if part.lessons == "train" else part.lessons),
         seed=config.seed,
         machine=(precision, threads),
@@ -225,7 +280,7 @@ def _rows(job: Job, name: str, tokenizer: Any, config: Config) -> Iterator[Token
         yield rendered
     if left_out:
         job.say("reading", f"{name}: {left_out} of {kept + left_out} lessons left out: longer than {longest} tokens")
-    if name != "train":
+    if name not in ("train", "declines"):
         return
     store = TokenStore(job.run.path("tokens", "train"), longest)
     order = random.Random(config.seed).sample(range(len(store)), len(store))

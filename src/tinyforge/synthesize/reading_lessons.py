@@ -19,17 +19,27 @@ if TYPE_CHECKING:
 SHOWN = {"memory": 0, "gold": 1, "passages": 3, "sentences": 3, "pieces": 8}
 """How many passages a lesson of each kind shows: of "sentences" only some of their sentences, of "pieces" at most so
 many, and of each only a piece around what is asked for."""
-_SHARES = (0.03, 0.25, 0.3, 0.1, 0.32)
 _PIECES = (2, 3, 4, 6, 8)  # many short ones teach what to look for, whole passages to find it there
 _PIECE_CHARACTERS = (80, 120, 200, 400)
 _OPENINGS = 0.6  # of the pieces of sections: their first sentence alone
 _STRANGERS = 0.3  # of the pieces: from an earlier document, which is easier
 _SENTENCES = 6  # at least, those of the answers among them, as small models are given them (retrieve.sentences)
-_UNANSWERABLE = 0.12  # of the questions: the answer lies in a passage that is not shown
 _QUESTIONS = 6  # at most, about the same passages: one prompt read for several answers learned
 _BY_WORDS = {"gold": 1, "passages": 1, "sentences": 4}  # at most, of these: see synthesize.by_words
 _TEST_QUESTIONS = 400  # of each kind
 _EARLIER = 40  # documents back, from which strangers come
+
+
+@dataclass(frozen=True)
+class _Mix:
+    """Shares of the kinds in ``SHOWN``, and of the questions whose answer lies in a passage that is not shown."""
+
+    kinds: tuple[float, ...]
+    unanswerable: float
+
+
+_READING = _Mix((0.03, 0.25, 0.3, 0.1, 0.32), 0.12)
+_DECLINING = _Mix((0.02, 0.2, 0.48, 0.1, 0.2), 0.16)
 
 
 @dataclass(frozen=True)
@@ -42,22 +52,39 @@ class Page:
 
 def reading_lessons(pages: Iterable[Page], rng: random.Random) -> Iterator[tuple[str, Example]]:
     """For every passage that holds a fact a lesson of choosing and one of reading, each with the name of its part."""
+    for page, number, earlier in _places(pages):
+        yield "choices", _pieces_lesson(page, number, earlier, rng, None)
+        yield "train", _any_lesson(page, number, earlier, rng, _READING)
+
+
+def declining_lessons(pages: Iterable[Page], rng: random.Random) -> Iterator[Example]:
+    """For every passage that holds a fact a lesson mostly of whole passages, with more questions to decline."""
+    for page, number, earlier in _places(pages):
+        yield _any_lesson(page, number, earlier, rng, _DECLINING)
+
+
+def _places(pages: Iterable[Page]) -> Iterator[tuple[Page, int, Sequence[Page]]]:
+    """Every passage that holds a fact, by its number, with the pages before it."""
     earlier: deque[Page] = deque(maxlen=_EARLIER)
     for page in pages:
         for number in page.facts:
-            yield "choices", _pieces_lesson(page, number, earlier, rng, shortest=True)
-            kind = rng.choices(list(SHOWN), _SHARES)[0]
-            if kind == "pieces":
-                yield "train", _pieces_lesson(page, number, earlier, rng)
-                continue
-            question = rng.choice(rng.choice(page.facts[number]))
-            shown = _shown(page, number, question.question, SHOWN[kind], rng)
-            yield "train", _lesson(page, shown or [number], kind, question, rng)
+            yield page, number, earlier
         if page.facts:
             earlier.append(page)
 
 
-def _lesson(page: Page, shown: Sequence[int], kind: str, first: Example, rng: random.Random) -> Example:
+def _any_lesson(page: Page, number: int, earlier: Sequence[Page], rng: random.Random, mix: _Mix) -> Example:
+    kind = rng.choices(list(SHOWN), mix.kinds)[0]
+    if kind == "pieces":
+        return _pieces_lesson(page, number, earlier, rng, mix)
+    question = rng.choice(rng.choice(page.facts[number]))
+    shown = _shown(page, number, question.question, SHOWN[kind], rng)
+    return _lesson(page, shown or [number], kind, question, rng, mix.unanswerable)
+
+
+def _lesson(
+    page: Page, shown: Sequence[int], kind: str, first: Example, rng: random.Random, unanswerable: float
+) -> Example:
     """Several questions about the shown passages, in any order; some are about others, and those are not answered.
 
     Facts come first; where there are too few, sentences are asked for by their own words.
@@ -69,8 +96,8 @@ def _lesson(page: Page, shown: Sequence[int], kind: str, first: Example, rng: ra
         return _conversation([], [(first, True)], kind)
     passages = [_hit(page.passages[n]) for n in shown]
     others = [rng.choice(w) for n, facts in page.facts.items() if n not in shown for w in facts]
-    pairs = _asked(asked[:_QUESTIONS], others, passages, rng)
-    pairs += _by_words(page, passages, first, min(_QUESTIONS - len(pairs), _BY_WORDS[kind]), rng)
+    pairs = _asked(asked[:_QUESTIONS], others, passages, rng, unanswerable)
+    pairs += _by_words(page, passages, first, min(_QUESTIONS - len(pairs), _BY_WORDS[kind]), rng, unanswerable)
     rng.shuffle(pairs)
     if kind == "sentences":
         passages = _some_sentences(passages, [s for example, there in pairs if there for s in example.evidence], rng)
@@ -78,22 +105,21 @@ def _lesson(page: Page, shown: Sequence[int], kind: str, first: Example, rng: ra
 
 
 def _asked(
-    asked: Sequence[Example], others: list[Example], passages: Sequence[Hit], rng: random.Random
+    asked: Sequence[Example], others: list[Example], passages: Sequence[Hit], rng: random.Random, unanswerable: float
 ) -> list[tuple[Example, bool]]:
     """The questions, a share of them replaced by one of the others, whose section is none of the passages' own."""
     headings = {hit.path[-1:] for hit in passages}
     others = [other for other in others if (str(other.metadata["section"]).rpartition(" > ")[2],) not in headings]
     rng.shuffle(others)
-    return [(others.pop(), False) if others and rng.random() < _UNANSWERABLE else (example, True) for example in asked]
+    return [(others.pop(), False) if others and rng.random() < unanswerable else (example, True) for example in asked]
 
 
-def _pieces_lesson(
-    page: Page, number: int, earlier: Sequence[Page], rng: random.Random, shortest: bool = False
-) -> Example:
+def _pieces_lesson(page: Page, number: int, earlier: Sequence[Page], rng: random.Random, mix: _Mix | None) -> Example:
     """A question for each of several pieces under different headings, so that all depends on which one is meant.
 
-    The ``shortest`` pieces hold nothing but the answers, and every question has one.
+    Without a ``mix`` the pieces hold nothing but the answers, and every question has one.
     """
+    shortest = mix is None
     count = rng.choice(_PIECES)
     own = [(page, n) for n in rng.sample(list(page.facts), len(page.facts)) if n != number]
     strangers = [(p, rng.choice(list(p.facts))) for p in rng.sample(earlier, min(len(earlier), count))]
@@ -112,7 +138,7 @@ def _pieces_lesson(
     rng.shuffle(shown)
     passages = [hit for hit, _ in shown]
     asked = [example for _, example in shown]
-    pairs = [(e, True) for e in asked] if shortest else _asked(asked, others, passages, rng)
+    pairs = [(e, True) for e in asked] if mix is None else _asked(asked, others, passages, rng, mix.unanswerable)
     rng.shuffle(pairs)
     return _conversation(passages, pairs, "choices" if shortest else "pieces")
 
@@ -136,7 +162,7 @@ def _piece(passage: Passage, asked: Example, rng: random.Random, shortest: bool)
 
 
 def _by_words(
-    page: Page, passages: Sequence[Hit], model: Example, count: int, rng: random.Random
+    page: Page, passages: Sequence[Hit], model: Example, count: int, rng: random.Random, unanswerable: float
 ) -> Iterator[tuple[Example, bool]]:
     """At most ``count`` questions for sentences of the passages, some for one of a passage that is not shown."""
     from tinyforge.retrieve.quote import sentences_of
@@ -146,7 +172,7 @@ def _by_words(
     headings = [" ".join(passage.path) for passage in passages]
     hidden = [passage for passage in page.passages if passage.span not in spans]
     for there in rng.sample(shown, min(len(shown), max(0, count))):
-        elsewhere = sentences_of([_hit(rng.choice(hidden))]) if hidden and rng.random() < _UNANSWERABLE else []
+        elsewhere = sentences_of([_hit(rng.choice(hidden))]) if hidden and rng.random() < unanswerable else []
         wanted = rng.choice(elsewhere) if elsewhere else there
         question = ask_by_words(wanted.text, [h.text for h in shown if h is not wanted] + headings, rng)
         if question is not None:
@@ -199,16 +225,22 @@ def _conversation(passages: Sequence[Hit], pairs: Sequence[tuple[Example, bool]]
 
 def _shown(page: Page, number: int, question: str, count: int, rng: random.Random) -> list[int]:
     """``count`` passages in any order, ``number`` among them, the others like what a search would bring up."""
-    shown = [number, *_distractors(page, number, question, count - 1, rng)][:count]
+    others = [n for n in range(len(page.passages)) if n != number]
+    shown = [number, *_nearest(page, others, question, count - 1, rng)][:count]
     rng.shuffle(shown)
     return shown
 
 
-def _distractors(page: Page, number: int, question: str, count: int, rng: random.Random) -> list[int]:
-    """Other passages of the document: half of the time those that share most words with the question."""
+def _elsewhere(page: Page, number: int) -> list[int]:
+    """The passages of other sections: what is said in a section is answered by any passage of it."""
+    own = page.passages[number].path[-1:]
+    return [n for n, passage in enumerate(page.passages) if passage.path[-1:] != own]
+
+
+def _nearest(page: Page, others: list[int], question: str, count: int, rng: random.Random) -> list[int]:
+    """Some of the ``others``: half of the time those that share most words with the question."""
     from tinyforge.retrieve.words import content_words
 
-    others = [n for n in range(len(page.passages)) if n != number]
     rng.shuffle(others)
     others = others[:60]  # a novel has hundreds; the nearest of sixty are near enough
     if rng.random() < 0.5:
@@ -220,13 +252,13 @@ def _distractors(page: Page, number: int, question: str, count: int, rng: random
 def held_out_questions(pages: Iterable[Page], rng: random.Random) -> list[Example]:
     """Single questions to measure with, of the kinds in turn: gold passage, three passages, and none that answers."""
     facts = [(page, number, wordings) for page in pages for number in page.facts for wordings in page.facts[number]]
-    facts = [fact for fact in facts if len(fact[0].passages) > SHOWN["passages"]]
+    facts = [fact for fact in facts if len(_elsewhere(fact[0], fact[1])) >= SHOWN["passages"]]
     rng.shuffle(facts)
     found = []
     for place, (page, number, wordings) in enumerate(facts[: 3 * _TEST_QUESTIONS]):
         example, kind = rng.choice(wordings), ("gold", "passages", "missing")[place % 3]
         if kind == "missing":
-            shown = _distractors(page, number, example.question, SHOWN["passages"], rng)
+            shown = _nearest(page, _elsewhere(page, number), example.question, SHOWN["passages"], rng)
         else:
             shown = _shown(page, number, example.question, SHOWN[kind], rng)
         passages = [_hit(page.passages[n]) for n in shown]
