@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
+from families import LABELLED
 from little import make_base
-from test_train_families import LABELLED, bases  # noqa: F401
+from test_train_families import bases  # noqa: F401
 from tinyforge.cli import main
 from tinyforge.dataset.pairs import input_text
 from tinyforge.run import read_json

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from test_train_families import LABELLED, PAIRS, SPANS, chat
+from families import LABELLED, PAIRS, SPANS, chat
 from tinyforge.dataset.prompts import NOT_FOUND
 from tinyforge.errors import InputError
 from tinyforge.records import Example

@@ -13,9 +13,9 @@ import pytest
 import torch
 import transformers as tr
 
+from families import LABELLED, PAIRS, SPANS, make_model, unigram, wordpiece
 from little import TEXT
 from test_pipeline_train import predict, train, write
-from test_train_families import LABELLED, PAIRS, SPANS, make_model, unigram, wordpiece
 from tinyforge.dataset.pairs import input_text
 from tinyforge.models.tokenizer import END_OF_TURN, train_tokenizer
 from tinyforge.records import Example, Message
