@@ -274,6 +274,14 @@ def test_declining_comes_last_from_what_has_learned_to_read(taught: Path, tmp_pa
     assert (without / "model" / "model.safetensors").read_bytes() == read
 
 
+def test_other_held_out_documents_make_other_lessons_to_decline(taught: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again"
+    shutil.copytree(taught, again)
+    run(taught.parent / "corpus", again, *TAUGHT, "pretrain.reading_test_fraction=0.4")
+    keys = [json.loads((folder / "stages" / "declines.json").read_text())["key"] for folder in (taught, again)]
+    assert keys[0] != keys[1]
+
+
 def test_the_base_of_the_angles_is_the_models(tmp_path: Path) -> None:
     run(write_corpus(tmp_path / "corpus"), tmp_path / "run", "train.max_steps=1", "pretrain.rope_theta=500000")
     config = json.loads((tmp_path / "run" / "model" / "config.json").read_text())

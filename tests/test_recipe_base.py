@@ -77,9 +77,8 @@ def test_a_few_hundred_steps_of_the_recipe_learn(tmp_path: Path) -> None:
     About three minutes on two cores.
     """
     settings = ("pretrain.validation_fraction=0.1", "train.batch_tokens=2048", "pretrain.vocabulary=2048")
-    more = ("pretrain.tokens=400000", "pretrain.reading_tokens=200000", "pretrain.reading_test_fraction=0.3")
-    more = (*more, "pretrain.declining_tokens=0")
-    summary = make(tmp_path, *settings, *more)
+    settings += ("pretrain.tokens=400000", "pretrain.reading_tokens=200000", "pretrain.reading_test_fraction=0.3")
+    summary = make(tmp_path, *settings, "pretrain.declining_tokens=0")
     assert summary["steps"] >= 190 and summary["reading"]["steps"] >= 10
     assert summary["validation_bits_per_byte"] < 2.9  # untrained: more than 3.6
     rows = [json.loads(line) for line in (tmp_path / "run" / "events.jsonl").read_text().splitlines()]

@@ -48,10 +48,10 @@ def pretrain(
         trained = _train_stage(job, tokens, config, on_status)
         if config.pretrain.reading_tokens:
             lessons = write_lessons(job, tokens["key"], _named_texts(run, config), config)
-            parents = [trained["key"], lessons]
+            declines = ""
             if config.pretrain.declining_tokens:
-                parents.append(write_declines(job, tokens["key"], _named_texts(run, config), config))
-            trained["reading"] = teach(job, parents, config, on_status)
+                declines = write_declines(job, lessons, _named_texts(run, config), config)
+            trained["reading"] = teach(job, [trained["key"], lessons], declines, config, on_status)
         return trained
 
 

@@ -70,7 +70,8 @@ def write_lessons(job: Job, parent: str, documents: Iterable[Named], config: Con
 def write_declines(job: Job, parent: str, documents: Iterable[Named], config: Config) -> str:
     """Stage ``declines``: write reading/declines.jsonl, lessons of the training documents in another order.
 
-    As many as come to ``pretrain.declining_tokens``. Returns its key.
+    As many as come to ``pretrain.declining_tokens``. ``parent`` is the key of the stage ``lessons``, which settles what
+    is held out. Returns its key.
     """
     inputs = [parent, config.pretrain.declining_tokens]
 
@@ -155,26 +156,29 @@ def _located(
     return dict(found)
 
 
-def teach(job: Job, parents: list[str], config: Config, on_status: Callable[[Status], None]) -> dict[str, Any]:
+def teach(
+    job: Job, parents: list[str], declines: str, config: Config, on_status: Callable[[Status], None]
+) -> dict[str, Any]:
     """Train ``pretrained/`` further, in up to three parts, each a stage; writes ``model/``. Returns the last's summary.
 
     Which of several short passages is meant is learned first and alone, with the most questions to a token
     (``choosing``, its result in ``chosen/``); then to find the answer in whole passages, with running text between
     (``reading``, ``read/``); and last, at a low rate, to tell what they do not answer (``declining``, ``declined/``).
-    Mixed from the beginning, the choice is hardly learned at all: see docs/decisions/base.md.
+    Mixed from the beginning, the choice is hardly learned at all: see docs/decisions/base.md. ``declines`` is the key
+    of the last part's lessons, "" to leave it out.
     """
     settings = config.pretrain
     reading = {n: getattr(settings, n) for n in type(settings).model_fields if n.startswith("reading_")}
-    inputs = [parents[:2], reading, config.train.decisive(), config.seed]
+    inputs = [parents, reading, config.train.decisive(), config.seed]
     parts = [_Part("reading", "train", "read", settings.reading_decay_fraction)]
     if settings.reading_choices:
         parts.insert(0, _Part("choosing", "choices", "chosen", settings.reading_decay_fraction))
-    if settings.declining_tokens:
+    if declines:
         parts.append(_Part("declining", "declines", "declined", _DECLINING_DECAY, _DECLINING_RATE))
     start, summary = "pretrained", dict[str, Any]()
     for part in parts:
         if part.stage == "declining":
-            inputs = [*inputs, *parents[2:]]
+            inputs = [*inputs, declines]
         summary = job.stage(part.stage, inputs, _work(job, part, start, config, on_status), together=True)
         inputs, start = [*inputs, summary["key"]], part.result
     made = job.run.path(start)
