@@ -29,7 +29,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dataset_quality import ROOT, texts
+from dataset_quality import texts
+from lines import ROOT
 
 from tinyforge.config import Config, IngestConfig, SynthesizeConfig
 from tinyforge.environment import machine, versions
@@ -44,7 +45,7 @@ from tinyforge.synthesize.places import places
 from tinyforge.synthesize.topics import Topic, topics
 
 BUDGETS = {"handbook": [40, 80, 120], "economics": [150, 300, 600, 1200, 2000]}
-POOL = SynthesizeConfig(facts_per_section=12, wordings=5)  # type: ignore[call-arg]
+POOL = SynthesizeConfig(facts_per_section=12, wordings=5)
 ROUNDS = 4
 PER_MODULE_WORDS = 0.5
 _REFUSED = ("over_budget", "duplicate_question", "conflicting_answers", "too_few_wordings")
@@ -130,7 +131,8 @@ def adaptive(pool: Pool, budget: int) -> list[Taken]:
     for topic in pool.topics:
         topic.covered.clear()
     left = {number: list(attempts) for number, attempts in pool.attempts.items()}
-    record, chosen = Record(), []
+    record = Record()
+    chosen: list[Taken] = []
     size = math.ceil(budget / ROUNDS)
     wanted = round_shares(pool.topics, record, size)
     idle = 0

@@ -1,12 +1,14 @@
 """What the embedded base can do: the table of its model card.
 
     git archive 2da46a6 src/tinyforge/models/base/tiny | tar -x -C DIR
-    python bench/base.py --run RUN --first DIR/src/tinyforge/models/base/tiny
+    python bench/base.py --run RUN --again RUN --first DIR/src/tinyforge/models/base/tiny
 
-RUN is the folder that `tinyforge pretrain ... --config recipes/base-tiny.yaml` made, and DIR holds the base that was
-shipped first. Bits per byte on the run's held-out documents, beside an untrained model of the same shape, an
-interpolated Kneser-Ney 5-gram over the same tokens, gzip and xz; reading on questions over those documents, before and
-after the second stage; speed, loading time, and what 500 free generations look like. Writes bench/results/base.json.
+RUN is the folder that `tinyforge pretrain ... --config recipes/base-tiny.yaml` made, the second one a run of the same
+command from nothing in another folder, and DIR holds the base that was shipped first. Bits per byte on the run's
+held-out documents, beside an untrained model of the same shape, an interpolated Kneser-Ney 5-gram over the same tokens,
+gzip and xz; reading on questions over those documents, before and after the second stage; how far the second run is
+from the shipped weights on the same questions; speed, loading time, and what 500 free generations look like. Writes
+bench/results/base.json.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ import sys
 import time
 import zlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -34,6 +37,8 @@ from tinyforge.config import Config
 from tinyforge.dataset.corpus import TokenStore
 from tinyforge.dataset.prompts import NOT_FOUND
 from tinyforge.environment import machine, versions
+from tinyforge.evaluate.bootstrap import Array
+from tinyforge.evaluate.compare import fact_clusters, paired_difference
 from tinyforge.evaluate.metrics import exact_match, token_f1
 from tinyforge.models.create import create_model
 from tinyforge.models.generate import Writer
@@ -42,11 +47,13 @@ from tinyforge.models.resolve import load_model, load_tokenizer, resolve
 from tinyforge.pipeline.pretrain import held_out_texts
 from tinyforge.recipe import config_of
 from tinyforge.records import Example, Message
-from tinyforge.run import Run, read_json, read_jsonl, write_json
+from tinyforge.run import Run, hash_file, read_json, read_jsonl, write_json
 from tinyforge.train.loss import row_losses
 from tinyforge.train.objectives.base import pad_rows
 
 ROOT = Path(__file__).parent.parent
+AGAIN = "the recipe a second time"
+_PLACES = ("right passage", "wrong passage")
 
 
 def mean(values: Iterable[float]) -> float:
@@ -61,8 +68,8 @@ def model_bits_per_byte(model: Any, store: TokenStore) -> float:
     return nats / math.log(2) / store.bytes
 
 
-def compression(run: Run, config: Config, base: Path, first: Path) -> dict[str, float]:
-    """Bits per byte of every way to predict the held-out documents.
+def compression(run: Run, config: Config, base: Path, again: Path, first: Path) -> dict[str, float]:
+    """Bits per byte of every way to predict the held-out documents. All models have one tokenizer.
 
     Models read them in pieces of 256 tokens and of 1,024; stage one was trained on 512, the first base on 256.
     """
@@ -83,6 +90,7 @@ def compression(run: Run, config: Config, base: Path, first: Path) -> dict[str, 
         "the first quick base": load_model(first, precision),
         "stage one alone": load_model(run.path("pretrained"), precision),
         "shipped": load_model(base, precision),
+        AGAIN: load_model(again, precision),
     }
     for length in (256, 1024):
         store = TokenStore(run.path("tokens", "validation"), length)
@@ -91,35 +99,54 @@ def compression(run: Run, config: Config, base: Path, first: Path) -> dict[str, 
     return found
 
 
-def reading(run: Run, base: Path) -> dict[str, dict[str, Any]]:
-    """Answers to the questions over held-out documents, by kind of prompt, for both stages.
+def reading(
+    run: Run, base: Path, again: Path
+) -> tuple[dict[str, dict[str, dict[str, float]]], dict[str, dict[str, Any]]]:
+    """Answers to the questions over held-out documents, by kind of prompt, for both stages and for a second run.
 
-    ``declined`` is what it should be for ``missing``, and a mistake for the others. Where another passage of the
-    section that is asked about is shown, the question is not without an answer: runs of before 2026-11-22 wrote such
-    ones, and they are left out of ``declined``.
+    Also how much more the second run scores than the shipped weights, on the same questions, with its 95% interval.
+    Where another passage of the section that is asked about is shown, a question is not without an answer: runs of
+    before 2026-11-22 wrote such ones, and of them only "declined of all as written" tells.
     """
     rows = [Example.from_json(row) for row in read_jsonl(run.path("reading", "test.jsonl"))]
-    table: dict[str, dict[str, Any]] = {}
-    for stage, folder in (("stage one", run.path("pretrained")), ("shipped", base)):
-        writer = Writer(load_model(folder, choose_precision("auto")), load_tokenizer(folder), 96)
-        table[stage] = {}
-        for kind in ("gold", "passages", "missing"):
+    table: dict[str, dict[str, dict[str, float]]] = {}
+    differences: dict[str, dict[str, Any]] = {}
+    for kind in ("gold", "passages", "missing"):
+        written = [r for r in rows if r.metadata["reading"] == kind]
+        asked = [r for r in written if not _answered_after_all(r)]
+        marks = {}
+        for stage, folder in (("stage one", run.path("pretrained")), ("shipped", base), (AGAIN, again)):
             # What has not learned to stop always writes the full 96 tokens, so fewer questions are put to it.
-            asked = [r for r in rows if r.metadata["reading"] == kind][: 100 if stage == "stage one" else None]
-            answers = [a.strip() for a in writer.answer_all([row.messages[:-1] for row in asked])]
-            written = list(zip(answers, asked, strict=True))
-            pairs = [(a, r) for a, r in written if not _answered_after_all(r)]
-            table[stage][kind] = {"questions": len(pairs), "declined": mean(a == NOT_FOUND for a, _ in pairs)}
-            if len(pairs) < len(written):
-                table[stage][kind]["declined of all as written"] = mean(a == NOT_FOUND for a, _ in written)
-            if kind != "missing":
-                table[stage][kind]["token_f1"] = mean(token_f1(a, r) for a, r in pairs)
-                table[stage][kind]["exact_match"] = mean(exact_match(a, r) for a, r in pairs)
-            if kind == "passages":
-                places = Counter(place for place in (_copied_from(a, r) for a, r in pairs) if place)
-                table[stage][kind] |= {f"copied from the {name}": n / len(pairs) for name, n in places.items()}
-                table[stage][kind]["asks for a section"] = mean(r.metadata["coverage"] for r in asked)
-    return table
+            put = written[: 100 if stage == "stage one" else None]
+            writer = Writer(load_model(folder, choose_precision("auto")), load_tokenizer(folder), 96)
+            answers = [a.strip() for a in writer.answer_all([row.messages[:-1] for row in put])]
+            pairs = [(a, r) for a, r in zip(answers, put, strict=True) if not _answered_after_all(r)]
+            marks[stage] = _marks(pairs, kind)
+            table.setdefault(stage, {})[kind] = {"questions": len(pairs)} | {
+                name: mean(values) for name, values in marks[stage].items()
+            }
+            if len(pairs) < len(put):
+                table[stage][kind]["declined of all as written"] = mean(a == NOT_FOUND for a in answers)
+        differences[kind] = {
+            name: asdict(
+                paired_difference(values, marks["shipped"][name], fact_clusters(asked), resamples=2000, seed=0)
+            )
+            for name, values in marks[AGAIN].items()
+        }
+    return table, differences
+
+
+def _marks(pairs: Sequence[tuple[str, Example]], kind: str) -> dict[str, Array]:
+    """What each answer is worth, by measure; ``declined`` is right for ``missing`` and a mistake for the others."""
+    marks: dict[str, list[float]] = {"declined": [answer == NOT_FOUND for answer, _ in pairs]}
+    if kind != "missing":
+        marks["token_f1"] = [token_f1(answer, row) for answer, row in pairs]
+        marks["exact_match"] = [exact_match(answer, row) for answer, row in pairs]
+    if kind == "passages":
+        places = [_copied_from(answer, row) for answer, row in pairs]
+        marks |= {f"copied from the {name}": [place == name for place in places] for name in _PLACES}
+        marks["asks for a section"] = [row.metadata["coverage"] for _, row in pairs]
+    return {name: np.array(values, np.float64) for name, values in marks.items()}
 
 
 def _answered_after_all(row: Example) -> bool:
@@ -137,7 +164,7 @@ def _copied_from(answer: str, row: Example) -> str:
     found = [block for block in blocks if begun in block]
     if answer == NOT_FOUND or not found:
         return ""
-    return "right passage" if any(wanted in block for block in found) else "wrong passage"
+    return _PLACES[0] if any(wanted in block for block in found) else _PLACES[1]
 
 
 def speed(base: Path) -> dict[str, float]:
@@ -199,14 +226,21 @@ def curve(run: Run) -> list[dict[str, float]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", required=True, help="the run of `tinyforge pretrain`")
+    parser.add_argument("--again", required=True, help="a second run of the same command")
     parser.add_argument("--first", required=True, type=Path, help="the base that was shipped first, same tokenizer")
     args = parser.parse_args()
     set_threads(0)
     torch.manual_seed(0)
-    run, base = Run.open(args.run), resolve("tiny").folder
-    config = config_of(run)
-    result: dict[str, Any] = {"bits_per_byte": compression(run, config, base, args.first), "curve": curve(run)}
-    result |= {"reading": reading(run, base), "speed": speed(base), "health": health(run, base)}
+    run, second, base = Run.open(args.run), Run.open(args.again), resolve("tiny").folder
+    config, again = config_of(run), second.path("model")
+    if config.pretrain != config_of(second).pretrain or config.train != config_of(second).train:
+        raise SystemExit(f"{args.again}: was made by another recipe than {args.run}.")
+    if len({hash_file(folder / "tokenizer.json") for folder in (base, again, args.first)}) > 1:
+        raise SystemExit("the tokenizers differ, so bits per byte cannot be compared token by token.")
+    result: dict[str, Any] = {"bits_per_byte": compression(run, config, base, again, args.first)}
+    result |= {"curve": curve(run), f"curve of {AGAIN}": curve(second)}
+    result["reading"], result[f"{AGAIN} less shipped"] = reading(run, base, again)
+    result |= {"speed": speed(base), "health": health(run, base)}
     bits = result["bits_per_byte"]
     best = min(bits[name] for name in bits if not name.endswith(" tokens") or "Kneser" in name)
     result["ratios"] = {"bits per byte, shipped / best without a network": bits["shipped, 1024 tokens"] / best}

@@ -22,9 +22,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
+
+from lines import ROOT, SHARED
 
 from tinyforge.config import Config, IngestConfig, SynthesizeConfig
 from tinyforge.dataset.dedupe import twins
@@ -36,12 +39,11 @@ from tinyforge.records import Example, Message
 from tinyforge.run import read_json, write_json
 from tinyforge.synthesize import synthesize
 
-ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
-from teacher_server import Teacher  # noqa: E402
+from teacher_server import Teacher
 
-CORPUS = ROOT.parent / "shared" / "corpus" / "python-peps.jsonl.gz"
+CORPUS = SHARED / "corpus" / "python-peps.jsonl.gz"
 RESULTS = ROOT / "bench" / "results" / "data.json"
 QUIET = ("--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync")
 TARGETS = {
@@ -143,7 +145,7 @@ def pdf_pages(texts: list[str], folder: Path, peers: str) -> dict[str, Any]:
         files = sorted(place.glob("*.pdf"))
         pages = sum(len(pypdfium2.PdfDocument(path)) for path in files)
         config = IngestConfig(timeout_seconds=300.0, memory_mb=2000.0)
-        seconds, read = timed(lambda place=place, config=config: read_sources([place], config))
+        seconds, read = timed(partial(read_sources, [place], config))
         characters = sum(len(document.text) for document in read.documents)
         found[name] = {"pages": pages, "pages_per_second": round(pages / seconds, 1), "characters": characters}
         if peers:
@@ -169,9 +171,7 @@ def peak_memory(texts: list[str], folder: Path, sizes: list[int]) -> dict[str, A
             part = whole[start : start + 250_000]
             (place / f"{number:04d}.md").write_text(f"# Part {number}\n\n{part}", encoding="utf-8")
         command = [sys.executable, "-c", _PEAK, str(place), str(folder / f"{size}-run")]
-        seconds, done = timed(
-            lambda command=command: subprocess.run(command, check=True, capture_output=True, text=True)
-        )
+        seconds, done = timed(partial(subprocess.run, command, check=True, capture_output=True, text=True))
         own, worker = map(float, done.stdout.split())
         found[str(size)] = {"own_mb": round(own), "worker_mb": round(worker), "seconds": round(seconds, 1)}
         shutil.rmtree(place)
@@ -183,7 +183,7 @@ def near_duplicates(texts: list[str], rows: int) -> dict[str, Any]:
     """Rows of 40 words of the corpus, a tenth of them with one word changed: all of these are to be found."""
     words = " ".join(texts).split()
     rng = random.Random(0)
-    examples = []
+    examples: list[Example] = []
     for number in range(rows):
         if number % 10 == 9:
             said = examples[-rng.randrange(1, 9)].answer.split()

@@ -18,6 +18,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from lines import ROOT, SHARED
+
 from tinyforge.config import Config, IngestConfig, SynthesizeConfig
 from tinyforge.dataset.quality import quality
 from tinyforge.environment import machine, versions
@@ -25,8 +27,6 @@ from tinyforge.ingest import read_sources
 from tinyforge.run import write_json
 from tinyforge.synthesize import synthesize, verify
 
-ROOT = Path(__file__).parent.parent
-SHARED = ROOT.parent / "shared"
 CORPORA = {"economics": "openstax-osbooks-principles-economics-bundle", "peps": "python-peps"}
 TARGETS = {"spans_valid": 1.0, "section_coverage": 0.9, "share_of_pairs": 0.01, "topic_entropy": 0.85}
 LESS = ("share_of_pairs",)

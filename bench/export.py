@@ -20,6 +20,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +136,7 @@ class Kept:
 
     def __init__(self, path: Path, about: str) -> None:
         self._path, self._about = path, about
-        found = read_json(path) if path.is_file() else {"source": about, "rows": {}}
+        found: dict[str, Any] = read_json(path) if path.is_file() else {"source": about, "rows": {}}
         if found["source"] != about:
             raise InputError(f"{path}: holds what was measured of another model.", "Give --work a new folder.")
         self._rows: dict[str, Any] = found["rows"]
@@ -153,7 +154,7 @@ def quality(run: str, work: Path, only: str, kept: Kept) -> Iterator[dict[str, A
     for to, kind in FORMATS:
         if only not in ("", to):
             continue
-        found = kept.row(f"{to} {kind}", lambda to=to, kind=kind: certified(run, to, kind, work / f"{to}-{kind}"))
+        found = kept.row(f"{to} {kind}", partial(certified, run, to, kind, work / f"{to}-{kind}"))
         f1 = found["metric"] or {"artifact": 0.0, "loss": 0.0}
         told = f"{found['mean_kl']:.2g} | {found['max_kl']:.2g} | {found['agreement']:.3f}"
         speed = f"{found['megabytes']:.1f} | {found['tokens_per_second']:.0f}"
@@ -168,9 +169,7 @@ def costs(work: Path, only: str, kept: Kept) -> Iterator[dict[str, Any]]:
     for to, kind in LARGE_FORMATS:
         if only not in ("", to):
             continue
-        found = kept.row(
-            f"{LARGE} {to} {kind}", lambda to=to, kind=kind: in_a_process(source, to, kind, work / "large")
-        )
+        found = kept.row(f"{LARGE} {to} {kind}", partial(in_a_process, source, to, kind, work / "large"))
         told = f"{found['seconds']:.1f} | {found['times_its_size']:.2f} | {found['megabytes']:.0f}"
         print(f"| {to} {kind} | {told} |", flush=True)
         yield found
@@ -197,7 +196,8 @@ def main() -> int:
     parser.add_argument("--write", nargs=2, metavar=("FORMAT", "TYPE"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.write:
-        print(json.dumps(written(Path(args.run), *args.write, args.work)))
+        to, kind = args.write
+        print(json.dumps(written(Path(args.run), to, kind, args.work)))
         return 0
     try:
         from tinyforge.export.source import open_source

@@ -23,6 +23,8 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from lines import ROOT
+
 from tinyforge.config import Config, DatasetConfig, SynthesizeConfig
 from tinyforge.dataset.general import text_rows
 from tinyforge.dataset.split import split
@@ -36,7 +38,6 @@ from tinyforge.run import Run, read_jsonl, write_json, write_jsonl
 from tinyforge.synthesize import synthesize
 from tinyforge.train.guard import ROW_TOKENS, bits_per_byte
 
-ROOT = Path(__file__).parent.parent
 SAMPLES = ROOT / "src" / "tinyforge" / "samples"
 HELD_OUT_BYTES = 100_000
 REPLAY_CHARACTERS = 500_000

@@ -24,14 +24,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from lines import ROOT
+
 from tinyforge.environment import machine, versions
 from tinyforge.run import read_json, write_json
 
-ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
-from kill import Call, Server, can_trace, result, server  # noqa: E402
-from little import make_base  # noqa: E402
+from kill import Call, Server, can_trace, result, server
+from little import make_base
 
 SAMPLES = ROOT / "src" / "tinyforge" / "samples"
 THINGS = "saw drill ladder lathe plane file vice rasp hammer chisel level clamp".split()

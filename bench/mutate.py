@@ -17,13 +17,14 @@ import time
 from itertools import islice
 from pathlib import Path
 
+from lines import ROOT
+
 from tinyforge.config import IngestConfig
 from tinyforge.environment import machine
 
-ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
-from mutations import bombs, mutated, problems, zipped  # noqa: E402
+from mutations import bombs, mutated, problems, zipped
 
 _BATCH = 100
 

@@ -18,10 +18,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+from lines import ROOT
+
 from tinyforge.environment import machine, versions
 from tinyforge.run import write_json, write_jsonl
 
-ROOT = Path(__file__).parent.parent
 UNSET = "not set"
 TRAIN = """
 import sys

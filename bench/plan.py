@@ -25,13 +25,13 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from lines import ROOT
 from shapes import SHAPES
 
 from tinyforge.environment import machine, versions
 from tinyforge.errors import TinyForgeError
 from tinyforge.run import Run, write_json
 
-ROOT = Path(__file__).parent.parent
 TINYFORGE = [sys.executable, "-m", "tinyforge"]
 MEMORY_WITHIN, TIME_WITHIN = 0.15, 0.25
 

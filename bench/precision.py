@@ -25,7 +25,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from dataset_quality import ROOT, texts
+from dataset_quality import texts
+from lines import ROOT
 
 from tinyforge.config import Config, IngestConfig, SynthesizeConfig
 from tinyforge.environment import machine, versions

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lines import SHARED, Line, finish
+from lines import ROOT, SHARED, Line, finish
 
 from tinyforge.config import Config
 from tinyforge.errors import TinyForgeError
@@ -39,7 +39,6 @@ from tinyforge.retrieve.quote import closeness, quote_many
 from tinyforge.serve.answer import THRESHOLD
 from tinyforge.serve.followup import follow_up
 
-ROOT = Path(__file__).parent.parent
 HANDBOOK = SHARED / "samples" / "handbook"
 TEXTBOOK = SHARED / "corpus" / "openstax-osbooks-principles-economics-bundle.jsonl.gz"
 EXERCISES = re.compile(r"^#+ (?:Review|Self-Check|Critical Thinking) Questions?$|^#+ Problems?$", re.MULTILINE)

@@ -25,13 +25,12 @@ from statistics import median
 from typing import Any
 
 import httpx
-from lines import Line, finish
+from lines import ROOT, Line, finish
 from shapes import SHAPES
 
 from tinyforge.environment import cores
 from tinyforge.models.machine import llama_threads
 
-ROOT = Path(__file__).parent.parent
 SHAPE, STREAMS, CONTEXT = "qwen3-0.6b", 16, 512
 DECODE, BATCHED, PLAIN = 64, 24, 96  # tokens of an answer: one stream, 16 streams, the embedded base
 FIRST = 15  # pairs of requests for the time to the first token
@@ -143,9 +142,9 @@ def serve(file: str, threads: int) -> None:
     folder = Path(file).parent
     tokenizer = load_tokenizer(folder)
     engine = LlamaEngine(Path(file), tokenizer, saved_stop_ids(folder, tokenizer), CONTEXT, threads, STREAMS)
-    catalogue = Catalogue(Config(serve=ServeConfig(port=0)))  # type: ignore[call-arg]
+    catalogue = Catalogue(Config(serve=ServeConfig(port=0)))
     catalogue.add(Served("model", Base("model", engine)))
-    server = Server(catalogue, ServeConfig(port=0))  # type: ignore[call-arg]
+    server = Server(catalogue, ServeConfig(port=0))
     server.run_until_stopped(server.listen(), lambda url: print(url, flush=True))
 
 

@@ -19,13 +19,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+from lines import ROOT
+
 from tinyforge.environment import machine, versions
 from tinyforge.models.calls import Budget, Call, Caller, Store
 from tinyforge.models.endpoint import Options, connect
 from tinyforge.records import Message
 from tinyforge.run import write_json
 
-ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 LATENCY, TARGET = 0.2, 0.95
 

@@ -23,9 +23,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from lines import ROOT
 from shapes import SHAPES
 
-ROOT = Path(__file__).parent.parent
 LENGTHS = {"short": ((30, 150), (10, 80)), "long": ((500, 900), (40, 120))}
 """Tokens of prompt and completion, from and to."""
 BATCH_TOKENS = {"smollm2-135m": 2048, "qwen3-0.6b": 1024}

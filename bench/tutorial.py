@@ -124,7 +124,8 @@ def main() -> int:
     scratch = Path(tempfile.mkdtemp())
     try:
         if args.here:
-            result = {"page": lesson(args.lesson).name, "steps": follow(lesson(args.lesson), scratch), "fresh": False}
+            page = lesson(args.lesson)
+            result: dict[str, Any] = {"page": page.name, "steps": follow(page, scratch), "fresh": False}
             result |= {"machine": machine(), "versions": versions()}
         else:
             result = fresh(args.lesson, scratch, args.reuse)

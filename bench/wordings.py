@@ -19,6 +19,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from lines import ROOT
+
 from tinyforge.config import Config, DatasetConfig, SynthesizeConfig
 from tinyforge.dataset.split import split
 from tinyforge.environment import machine, versions
@@ -32,7 +34,6 @@ from tinyforge.records import Example
 from tinyforge.run import write_json, write_jsonl
 from tinyforge.synthesize import synthesize
 
-ROOT = Path(__file__).parent.parent
 SAMPLES = ROOT / "src" / "tinyforge" / "samples"
 HELD_OUT = DatasetConfig().held_out_wordings
 

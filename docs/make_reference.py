@@ -14,6 +14,7 @@ from tinyforge.cli import COMMANDS
 from tinyforge.config import options
 
 REFERENCE = Path(__file__).parent / "reference"
+_STARS: dict[Any, str] = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
 _MADE_BY = "<!-- Written by `make docs`; change the program, not this page. -->"
 
 EXIT_CODES = {
@@ -176,7 +177,7 @@ def _parameters(call: Any) -> str:
             continue
         plain = isinstance(parameter.default, str | int | float | bool | tuple | type(None))
         given = f"={parameter.default!r}" if parameter.default is not parameter.empty and plain else ""
-        stars = {parameter.VAR_POSITIONAL: "*", parameter.VAR_KEYWORD: "**"}.get(parameter.kind, "")
+        stars = _STARS.get(parameter.kind, "")
         shown.append(f"{stars}{parameter.name}{given}")
     return ", ".join(shown)
 

@@ -8,6 +8,7 @@ import pytest
 
 from tinyforge.config import Config, options
 from tinyforge.errors import InputError
+from tinyforge.pipeline.contenders import Models, Opened
 from tinyforge.recipe import config_of, load_config
 from tinyforge.run import Run, write_json
 
@@ -131,6 +132,13 @@ def test_a_run_of_another_version_is_refused_in_one_line(tmp_path: Path) -> None
     with pytest.raises(InputError, match=r"unknown option.*Another version of TinyForge") as caught:
         config_of(run)
     assert f"{run.path('config.json')}: train.warp" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_run_without_its_configuration_is_not_taken_to_have_the_defaults(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", "train")
+    run.path("model").mkdir()
+    with Models() as models, pytest.raises(InputError, match=r"config\.json: not found.*Make the run again"):
+        Opened.open(run.folder, Config(), models)
 
 
 def test_every_option_is_explained() -> None:

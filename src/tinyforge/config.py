@@ -363,15 +363,15 @@ class Config(_Section):
     seed: int = Field(42, ge=0, description="Seed of every random choice.")
     base: str = Field("tiny", description="Base model: tiny (embedded), a folder, or a hub id.")
     trust_remote_code: bool = Field(False, description="Run code that a hub model brings. Only from the command line.")
-    ingest: IngestConfig = IngestConfig()  # type: ignore[call-arg]
-    chats: ChatsConfig = ChatsConfig()  # type: ignore[call-arg]
-    synthesize: SynthesizeConfig = SynthesizeConfig()  # type: ignore[call-arg]
-    dataset: DatasetConfig = DatasetConfig()  # type: ignore[call-arg]
-    train: TrainConfig = TrainConfig()  # type: ignore[call-arg]
-    retrieve: RetrieveConfig = RetrieveConfig()  # type: ignore[call-arg]
-    evaluate: EvaluateConfig = EvaluateConfig()  # type: ignore[call-arg]
-    pretrain: PretrainConfig = PretrainConfig()  # type: ignore[call-arg]
-    serve: ServeConfig = ServeConfig()  # type: ignore[call-arg]
+    ingest: IngestConfig = IngestConfig()
+    chats: ChatsConfig = ChatsConfig()
+    synthesize: SynthesizeConfig = SynthesizeConfig()
+    dataset: DatasetConfig = DatasetConfig()
+    train: TrainConfig = TrainConfig()
+    retrieve: RetrieveConfig = RetrieveConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    pretrain: PretrainConfig = PretrainConfig()
+    serve: ServeConfig = ServeConfig()
 
 
 def options() -> Iterator[tuple[str, str, Any, str]]:

@@ -135,9 +135,11 @@ def load_config(recipe: str | Path | None = None, settings: list[str] | None = N
 def config_of(run: Run) -> Config:
     """The configuration that a run was made with.
 
-    Raises InputError when this version of TinyForge does not know it.
+    Raises InputError when it is missing, or when this version of TinyForge does not know it.
     """
     path = run.path("config.json")
+    if not path.is_file():
+        raise InputError(f"{path}: not found, so nothing says how this run was made.", "Make the run again.")
     try:
         return Config.model_validate(read_json(path))
     except ValidationError as failure:

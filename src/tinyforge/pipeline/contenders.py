@@ -25,7 +25,7 @@ from tinyforge.pipeline.answering import (
 )
 from tinyforge.pipeline.exported import BLOCK, Running, find_export, load_export
 from tinyforge.pipeline.reading import by_reading
-from tinyforge.recipe import config_of, load_config
+from tinyforge.recipe import config_of
 from tinyforge.records import Example, Hit, Message
 from tinyforge.run import Run, hash_file, hash_folder, hash_json, read_json, read_jsonl
 
@@ -92,7 +92,7 @@ class Opened:
         run = Run.open(folder)
         if not (run.path("model").is_dir() or run.path("adapter").is_dir()):
             raise InputError(f"{folder}: holds no trained model.", "Finish it: run the command that began it again.")
-        own = config_of(run) if run.path("config.json").is_file() else load_config()
+        own = config_of(run)
         config = own.model_copy(update={"evaluate": evaluate.evaluate, "trust_remote_code": evaluate.trust_remote_code})
         summary = read_json(run.path("train.json")) if run.path("train.json").is_file() else {}
         return cls(str(folder), run, config, models, str(summary.get("objective", "sft")))

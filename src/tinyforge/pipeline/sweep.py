@@ -248,7 +248,7 @@ class _Sweep:
 
     def _recipe(self, best: Trial, chosen: Mapping[str, Value]) -> str:
         config = search.with_values(self.config, chosen)
-        differing = _differing(config.model_dump(), Config().model_dump())  # type: ignore[call-arg]
+        differing = _differing(config.model_dump(), Config().model_dump())
         # These are said on the command line alone: the one is a risk, the other names a person.
         differing.pop("trust_remote_code", None)
         differing.pop("chats", None)

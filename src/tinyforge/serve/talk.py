@@ -212,7 +212,7 @@ class Talker:
 
 def _shown_sentences(writer: Writer) -> int:
     """What a model that was not trained on this knowledge is given of it, by its size."""
-    return RetrieveConfig().shown_sentences(writer.model.num_parameters())  # type: ignore[call-arg]
+    return RetrieveConfig().shown_sentences(writer.model.num_parameters())
 
 
 def _base_writer(name: str) -> Writer:
