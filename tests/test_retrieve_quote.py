@@ -64,6 +64,16 @@ def test_pieces_of_a_table_are_its_named_cells() -> None:
     ]
 
 
+def test_the_words_of_its_row_and_column_speak_for_a_cell(index: Index) -> None:
+    said = "A loan is an agreement to bring a tool back clean, dry and on time."
+    prose = Hit(Span("d", 0, len(said)), said, "a.md", ("Borrowing and returning",), 1.0, 0.5)
+    text = "Class | Loan period | Training\nAmber | 7 days | a briefing"
+    cells = ((31, 36, "Class"), (39, 45, "Amber, Loan period"), (48, 58, "Amber, Training"))
+    table = Hit(Span("d", 100, 100 + len(text)), text, "a.md", ("Care classes",), 0.9, 0.5, cells)
+    for asked, answer in (("What is the loan period of amber tools?", "7 days"), ("What is a loan?", said)):
+        assert quote(asked, [prose, table], index.embedder).text == answer
+
+
 def test_nothing_to_quote(index: Index) -> None:
     with pytest.raises(InputError, match="nothing was found"):
         quote("anything", [], index.embedder)

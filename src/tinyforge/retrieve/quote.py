@@ -2,8 +2,9 @@
 
 A sentence (or the sentence of a table cell or list item) is embedded behind its heading, because "Open enrollment is
 in November" alone does not say of what. The cosine to the question decides; small terms settle what embeddings see
-poorly: shared rare words, the early sentences that state what later ones qualify, and that a colon, a question or a
-fragment is no answer. The constants were measured once, on hand-written questions (docs/decisions/retrieval.md).
+poorly: shared rare words (of a cell also those of its row and column), the early sentences that state what later ones
+qualify, and that a colon, a question or a fragment is no answer. The constants were measured once, on hand-written
+questions (docs/decisions/retrieval.md).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from tinyforge.retrieve.embed import Vectors
 
 PASSAGE = 0.2  # times the cosine of the whole passage
-WORDS = 0.1  # times the share of the question's words that the sentence has, rare ones counting more
+WORDS = 0.1  # times the share of the question's words that sentence and cell name have, rare ones counting more
 EARLY = 0.1  # over the place of the sentence in its passage
 LENGTH = 0.05  # times its length, in full from 200 characters
 NO_STATEMENT = 0.1  # taken off a question, an announcement that ends in a colon, a bare link, a fragment
@@ -176,7 +177,7 @@ def closeness(quoted: Quote, hits: Sequence[Hit]) -> float:
 
 
 def _scores(question: str, row: Sequence[_Candidate], cosines: Vectors) -> list[float]:
-    shared = _shared_words(question, [candidate.piece.text for candidate in row])
+    shared = _shared_words(question, [f"{c.piece.name} {c.piece.text}" for c in row])
     return [float(cosine) + WORDS * share + c.prior for cosine, share, c in zip(cosines, shared, row, strict=True)]
 
 
