@@ -64,14 +64,32 @@ def test_pieces_of_a_table_are_its_named_cells() -> None:
     ]
 
 
-def test_the_words_of_its_row_and_column_speak_for_a_cell(index: Index) -> None:
+@pytest.mark.parametrize(
+    ("question", "expected"),
+    [
+        ("What is the loan period of amber tools?", "7 days"),
+        ("Examples for amber in care classes?", "drills, sanders, jigsaws"),  # not "Amber", which it says itself
+        ("What does the training column of care classes say for red?", "a Power Tool Induction"),
+        ("What is a loan?", "A loan is an agreement to bring a tool back clean, dry and on time."),
+    ],
+)
+def test_a_question_that_names_row_and_column_gets_the_cell(index: Index, question: str, expected: str) -> None:
     said = "A loan is an agreement to bring a tool back clean, dry and on time."
     prose = Hit(Span("d", 0, len(said)), said, "a.md", ("Borrowing and returning",), 1.0, 0.5)
-    text = "Class | Loan period | Training\nAmber | 7 days | a briefing"
-    cells = ((31, 36, "Class"), (39, 45, "Amber, Loan period"), (48, 58, "Amber, Training"))
-    table = Hit(Span("d", 100, 100 + len(text)), text, "a.md", ("Care classes",), 0.9, 0.5, cells)
-    for asked, answer in (("What is the loan period of amber tools?", "7 days"), ("What is a loan?", said)):
-        assert quote(asked, [prose, table], index.embedder).text == answer
+    text, cells = "", []
+    labels = ("Class", "Examples", "Loan period", "Training")
+    rows = (
+        ("Green", "hammers, spades, clamps", "14 days", "none"),
+        ("Amber", "drills, sanders, jigsaws", "7 days", "a fifteen-minute briefing"),
+        ("Red", "chainsaws, tile cutters, scaffolding", "3 days", "a Power Tool Induction"),
+    )
+    for row in (labels, *rows):
+        for label, cell in zip(labels, row, strict=True):
+            name = "" if row is labels else label if cell == row[0] else f"{row[0]}, {label}"
+            cells.append((len(text), len(text) + len(cell), name))
+            text += f"{cell} | "
+    table = Hit(Span("d", 100, 100 + len(text)), text, "a.md", ("Care classes",), 0.9, 0.5, tuple(cells))
+    assert quote(question, [prose, table], index.embedder).text == expected
 
 
 def test_nothing_to_quote(index: Index) -> None:

@@ -28,7 +28,8 @@ PASSAGE = 0.2  # times the cosine of the whole passage
 WORDS = 0.1  # times the share of the question's words that sentence and cell name have, rare ones counting more
 EARLY = 0.1  # over the place of the sentence in its passage
 LENGTH = 0.05  # times its length, in full from 200 characters
-NO_STATEMENT = 0.1  # taken off a question, an announcement that ends in a colon, a bare link, a fragment
+NO_STATEMENT = 0.1  # taken off a question, an announcement that ends in a colon, a bare link, a fragment, an echo
+CELL = 0.2  # for a cell of a table whose row and column the question names
 NEIGHBOUR_MARGIN = 0.02
 
 
@@ -178,7 +179,18 @@ def closeness(quoted: Quote, hits: Sequence[Hit]) -> float:
 
 def _scores(question: str, row: Sequence[_Candidate], cosines: Vectors) -> list[float]:
     shared = _shared_words(question, [f"{c.piece.name} {c.piece.text}" for c in row])
-    return [float(cosine) + WORDS * share + c.prior for cosine, share, c in zip(cosines, shared, row, strict=True)]
+    asked = frozenset(content_words(question))
+    return [
+        float(cosine) + WORDS * share + c.prior + _fit(c.piece, asked)
+        for cosine, share, c in zip(cosines, shared, row, strict=True)
+    ]
+
+
+def _fit(piece: Piece, asked: frozenset[str]) -> float:
+    """By the content words of the question: whether it asks for just this cell, or says already what this says."""
+    name = content_words(piece.name) if ", " in piece.name else []
+    named = bool(name) and asked.issuperset(name)
+    return CELL * named - NO_STATEMENT * asked.issuperset(content_words(piece.text))
 
 
 def _shared_words(question: str, texts: Sequence[str]) -> list[float]:
