@@ -1,4 +1,4 @@
-"""What is measured of a model that reads: what it is given of its passages, and what a person is told, as in chat."""
+"""What is measured of a model that reads: what a person is told, as in chat."""
 
 from __future__ import annotations
 
@@ -12,13 +12,6 @@ from tinyforge.records import Example
 
 if TYPE_CHECKING:
     from tinyforge.retrieve.embed import Embedder
-
-
-def to_read_many(questions: Sequence[str], hits: Hits, embedder: Embedder, sentences: int) -> Hits:
-    """What a model is given of each question's passages: see serve.answer.to_read."""
-    from tinyforge.retrieve.quote import nearest_many
-
-    return nearest_many(questions, hits, embedder, sentences) if sentences else hits
 
 
 def give_way(answers: Sequence[Answer], hits: Hits, quotes: Sequence[Answer], copied: bool) -> list[Answer]:
@@ -38,10 +31,11 @@ def give_way(answers: Sequence[Answer], hits: Hits, quotes: Sequence[Answer], co
 def by_reading(respond: Respond, embedder: Embedder, sentences: int) -> Respond:
     """``respond`` with passages, as chat asks it and passes its answers on."""
     from tinyforge.pipeline.answering import by_quoting
+    from tinyforge.retrieve.quote import to_read
 
     def reading(examples: Sequence[Example], hits: Hits) -> list[Answer]:
         questions = [str(e.metadata.get("question", e.question)) for e in examples]
-        answers = respond(examples, to_read_many(questions, hits, embedder, sentences))
+        answers = respond(examples, to_read(questions, hits, embedder, sentences))
         return give_way(answers, hits, by_quoting(embedder)(examples, hits), copied=bool(sentences))
 
     return reading

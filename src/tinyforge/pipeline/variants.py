@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from tinyforge.config import Config
-from tinyforge.pipeline.reading import give_way, to_read_many
+from tinyforge.pipeline.reading import give_way
 from tinyforge.pipeline.stages import Job
 from tinyforge.records import Example, Hit, Message
 
@@ -50,11 +50,12 @@ def answer_all(
     after the other.
     """
     from tinyforge.models.resolve import count_parameters
+    from tinyforge.retrieve.quote import to_read
     from tinyforge.serve.load import base_of, load_writer
 
     found = Answers(to_sets={name: {"quote": _quotes(rows, hits[name], index)} for name, rows in asked.items()})
     sentences = config.retrieve.shown_sentences(count_parameters(base_of(job.run, config).folder))
-    shown = {n: to_read_many([e.question for e in r], hits[n], index.embedder, sentences) for n, r in asked.items()}
+    shown = {n: to_read([e.question for e in r], hits[n], index.embedder, sentences) for n, r in asked.items()}
     shots = pick_shots(train, config.evaluate.shots + 1, config.seed) if config.evaluate.shots else []
     for model in ("base", "tuned"):
         writer = load_writer(job.run, model, config)

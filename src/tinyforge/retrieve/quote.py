@@ -139,6 +139,13 @@ def nearest_many(
     return [_nearest(row, scores)[: count or None] for row, scores, _ in _ranked(questions, hits, embedder)]
 
 
+def to_read(
+    questions: Sequence[str], hits: Sequence[Sequence[Hit]], embedder: Embedder, sentences: int
+) -> Sequence[Sequence[Hit]]:
+    """What a model is given of each question's hits: so many of their best sentences, or for 0 the hits as they are."""
+    return nearest_many(questions, hits, embedder, sentences) if sentences else hits
+
+
 def sentences_of(hits: Sequence[Hit]) -> list[Hit]:
     """Every sentence of the hits as :func:`nearest_many` gives it, in reading order and not ranked."""
     return [_Candidate(hit, i, piece).alone for hit in hits for i, piece in enumerate(pieces(hit))]

@@ -10,7 +10,7 @@ from tinyforge.dataset.prompts import NOT_FOUND
 from tinyforge.errors import InputError
 from tinyforge.records import Hit, Message
 from tinyforge.retrieve.knowledge import Searchable
-from tinyforge.retrieve.quote import Piece, Quote, closeness, nearest_many, pieces, quote
+from tinyforge.retrieve.quote import Piece, Quote, closeness, pieces, quote, to_read
 from tinyforge.retrieve.sentences import sentences as split_sentences
 from tinyforge.retrieve.words import words
 from tinyforge.serve.support import evidence, supported, verbatim
@@ -107,16 +107,11 @@ def respond(
         return Reply(_no_answer(hits), (), True, variant)
     if variant == "quote" or complete is None:
         return _quoted(found, hits, index, variant, quoted=False)
-    given = to_read(searched, hits, index, sentences) if variant.endswith("+retrieval") else ()
+    given = to_read([searched], [hits], index.embedder, sentences)[0] if variant.endswith("+retrieval") else ()
     answer = _collect(complete(prompt(question, given)), on_token).strip()
     if variant == "base" or stands(answer, hits, copied=bool(given and sentences)):
         return _examined(answer, hits, index, variant)
     return _quoted(found, hits, index, variant, quoted=True)
-
-
-def to_read(searched: str, hits: Sequence[Hit], index: Searchable, sentences: int) -> Sequence[Hit]:
-    """What of the hits a model is given: their best sentences, so many of them, or for 0 the hits as they are."""
-    return nearest_many([searched], [hits], index.embedder, sentences)[0] if sentences else hits
 
 
 def stands(answer: str, hits: Sequence[Hit], copied: bool) -> bool:

@@ -11,8 +11,9 @@ from typing import Any
 from tinyforge.errors import InputError
 from tinyforge.models.sampling import Sampling
 from tinyforge.records import Hit
+from tinyforge.retrieve.quote import to_read
 from tinyforge.run import write_text
-from tinyforge.serve.answer import Citation, Reply, to_read
+from tinyforge.serve.answer import Citation, Reply
 from tinyforge.serve.history import History, Turn
 from tinyforge.serve.style import instructions
 from tinyforge.serve.talk import Said, Talker
@@ -104,7 +105,7 @@ class Session:
             note = f"searched for: {searched}\n"
         given: Sequence[Hit] = ()
         if talker.variant.endswith("+retrieval") and talker.knowledge is not None and hits:
-            given = to_read(searched, hits, talker.knowledge, talker.sentences)
+            given = to_read([searched], [hits], talker.knowledge.embedder, talker.sentences)[0]
         if talker.writer is None:
             return note + "\n\n".join(f"[{' > '.join(hit.path)}]\n{hit.text}" for hit in hits)
         messages, budget = talker.prompt(question, earlier, given, self.instructions)
