@@ -146,6 +146,17 @@ def test_lines_above_the_heading_do_not_take_its_name(tmp_path: Path) -> None:
     assert example.answer == "This handbook holds all of our rules."
 
 
+def test_steps_come_before_their_heading_as_a_question(tmp_path: Path) -> None:
+    steps = "1. Open the app.\n2. Choose {}.\n3. Press Save.\n"
+    text = f"# Help\n\n## How do I enroll?\n\n{steps.format('a plan')}\n## How do you cancel?\n\n{steps.format('End')}"
+    (tmp_path / "page.md").write_text(text, encoding="utf-8")
+    made = synthesize(list(parse(tmp_path / "page.md", "page.md")), CONFIG, 1)
+    assert {(e.rule, e.metadata["section"]) for e in made.examples} == {
+        ("steps", "Help > How do I enroll?"),
+        ("steps", "Help > How do you cancel?"),
+    }
+
+
 def test_tables_take_whole_sentences_within_the_limit(documents: list[Document]) -> None:
     short = SynthesizeConfig(max_answer_characters=40)  # type: ignore[call-arg]
     answers = {e.answer for e in synthesize(documents, short, 42).examples if e.rule == "table"}

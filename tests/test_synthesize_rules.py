@@ -11,6 +11,7 @@ from tinyforge.synthesize.facts import Fact
 from tinyforge.synthesize.language import lower_first, noun_like
 from tinyforge.synthesize.person import first_person
 from tinyforge.synthesize.places import places
+from tinyforge.synthesize.rules.faq import indirect
 from tinyforge.synthesize.wordings import plainest
 
 
@@ -99,6 +100,10 @@ def test_an_acronym_in_the_heading() -> None:
             "If you become a parent, you can take up to 16 weeks leave.",
             "How many weeks of leave can you take if you become a parent?",
         ),
+        (
+            "The company matches 50% of your contributions up to 6% of salary.",
+            "What percentage of your contributions does the company match?",
+        ),
         ("There is a 7-day waiting period for claims.", "How long is the waiting period for claims?"),
         ("The entire staff gathers in person twice a year.", "How often does the entire staff gather in person?"),
     ],
@@ -115,6 +120,9 @@ def test_amounts(text: str, question: str) -> None:
         "We have 4 mechanisms for doing that.",
         "The bank has 10 customers.",
         "You can choose one of the plans.",
+        "You can carry over five days of unused leave.",
+        "The company carries over five days of unused leave.",
+        "The company pays 10% of the cost opted out, as agreed.",
     ],
 )
 def test_amounts_without_a_clear_subject_or_count(text: str) -> None:
@@ -128,6 +136,20 @@ def test_dates() -> None:
     ]
     assert paragraph("dates", "It was founded in 1999.") == []
     assert paragraph("dates", "We do not hold reviews in December.") == []
+    assert paragraph("dates", "The Lisbon headquarters were built from 1950 to 1960.") != []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The annual membership fee was raised from 1500 to 2000.",
+        "The office headcount was reduced by 1600.",
+        "Annual capacity was increased from 1600 to 1900.",
+        "The annual headcount of staff fell by about 1600.",
+    ],
+)
+def test_an_amount_is_no_year(text: str) -> None:
+    assert paragraph("dates", text) == []
 
 
 def test_reasons_invert_only_what_they_understand() -> None:
@@ -172,6 +194,36 @@ def test_faq_headings_and_pairs() -> None:
     assert found("faq", *pair) == [("Can I return it unused?", "Yes, within a month.")]
 
 
+def test_a_heading_over_a_list_is_answered_with_all_of_it() -> None:
+    browsers = [("item", name) for name in ("Firefox", "Chrome", "Safari")]
+    heading = "Which browsers are supported?"
+    assert found("faq", *browsers, heading=heading) == [(heading, "Firefox\nChrome\nSafari")]
+    assert found("faq", *[("item", "x" * 200)] * 2, heading=heading) == []
+    apart = [*browsers, ("code", "x = 1"), *browsers]
+    assert found("faq", *apart, heading=heading) == []
+
+
+@pytest.mark.parametrize(
+    ("question", "inside"),
+    [
+        ("what is the plan", "what the plan is"),
+        ("what are the benefits for new employees", "what the benefits for new employees are"),
+        ("where is New York", "where New York is"),
+        ("who are you", ""),
+        ("who is eligible for parental leave", ""),
+        ("what is included in the dental plan", ""),
+        ("where is customer data stored", ""),
+        ("where is the customer data stored", ""),
+        ("where is the plan valid", ""),
+        ("what is Queenbee used for", ""),
+        ("what is the office like", ""),
+        ("what is open source", ""),
+    ],
+)
+def test_an_indirect_question_is_made_of_a_name_or_a_definite_phrase(question: str, inside: str) -> None:
+    assert indirect(question) == inside
+
+
 def test_items_glossary_value_and_entry() -> None:
     glossary = [("item", "asset: a thing that a firm owns"), ("item", "debt: a sum that a firm owes")]
     assert found("items", *glossary, heading="Glossary")[0] == (
@@ -193,6 +245,15 @@ def test_a_table_asks_by_row_and_column() -> None:
     assert found("tables", *cells) == [
         ("What does Mastery mean for a Senior Tester (L3)?", "Knows all of the products. Skilled in tools."),
         ("In Pay, what is the Capital for France?", "Paris"),
+    ]
+
+
+@pytest.mark.parametrize("label", ["Ships to Canada", "Included?", "How many users", "Requires a card", "Good for"])
+def test_a_header_that_is_no_noun_is_quoted(label: str) -> None:
+    shown = label.rstrip("?")
+    assert found("tables", ("cell", "5", label, "Basic"), ("cell", "5", "Price", label)) == [
+        (f'In Pay, what stands under "{shown}" for Basic?', "5"),
+        (f'In Pay, what is the Price for "{shown}"?', "5"),
     ]
 
 

@@ -169,6 +169,15 @@ def _verb(tokens: list[str], place: int, subject: list[str]) -> tuple[str, str, 
     return None
 
 
+def opens_with_verb(label: str) -> bool:
+    """Whether a short label is a verb and what belongs to it ("Requires a card", "Takes"), or may be."""
+    first, *following = label.lower().split()
+    base = _S_FORMS.get(first)
+    if base is None:
+        return False
+    return following[0] not in ("of", "for", "per", "in") if following else base not in _NOUNISH
+
+
 def _many(subject: list[str]) -> bool:
     return bool(subject) and straight(subject[-1]).lower() in ("we", "you", "they", "i")
 

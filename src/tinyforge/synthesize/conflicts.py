@@ -14,8 +14,8 @@ Refused = list[tuple[Candidate, str]]
 def settle(candidates: list[Candidate], refused: Refused) -> list[Candidate]:
     """The candidates that may stay, in their order; the others are added to ``refused`` with the gate's name.
 
-    Same plainest question and same answer: the first stays ("duplicate_question"). Different answers: all of them go
-    ("conflicting_answers"), unless exactly one stands under a heading that names its subject.
+    Same plainest question and same answer: one stays, a precise one before others ("duplicate_question"). Different
+    answers: all of them go ("conflicting_answers"), unless exactly one stands under a heading that names its subject.
     """
     groups: dict[str, list[Candidate]] = defaultdict(list)
     for candidate in candidates:
@@ -32,7 +32,7 @@ def _settle_group(group: list[Candidate], gates: dict[int, str]) -> None:
     """Write down which of the candidates that ask the same are refused."""
     answers = {normal(c.fact.answer) for c in group}
     owners = [c for c in group if _owns(c)]
-    keeper = group[0] if len(answers) == 1 else owners[0] if len(owners) == 1 else None
+    keeper = min(group, key=lambda c: c.fact.coverage) if len(answers) == 1 else owners[0] if len(owners) == 1 else None
     for candidate in group:
         if candidate is not keeper:
             same = keeper is not None and normal(candidate.fact.answer) == normal(keeper.fact.answer)

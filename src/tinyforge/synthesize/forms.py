@@ -8,6 +8,8 @@ question inside a sentence ("how much the company pays"), ``n`` the section, ``d
 
 from __future__ import annotations
 
+from tinyforge.synthesize.table_forms import CELL, CELL_UNDER, ROLE
+
 DEFINE = (
     "What {is} {x}?",
     "Define {x}.",
@@ -304,54 +306,6 @@ ATTRIBUTE = (
     "Concerning {e}, which {t} {is} stated?",
 )
 
-# A trait of a role in a table: row "Mastery", column "Senior QA Tester (L3)".
-ROLE = (
-    "What does {r} mean for {x}?",
-    "What is expected of {x} when it comes to {r}?",
-    "How is {r} described for {x}?",
-    "{R} for {x}?",
-    "What should {x} show in terms of {r}?",
-    "In terms of {r}, what is {x} expected to do?",
-    "Describe {r} at the level of {x}.",
-    "As {x}, what is expected of me on {r}?",
-    "What does the table say about {r} for {x}?",
-    "I'm {x}. What does {r} look like for me?",
-    "How would {x} be judged on {r}?",
-    "Tell me about {r} for {x}.",
-    "What is said about {r} for {x}?",
-    "Under {r}, what is listed for {x}?",
-    "{X}: what about {r}?",
-    "What does {doc} list under {r} for {x}?",
-    "What is the bar on {r} for {x}?",
-    "Explain {r} for {x}, please.",
-    "What do you look for in {x} under {r}?",
-    "I want to become {x}. What about {r}?",
-)
-
-# A cell of any other table.
-CELL = (
-    "In {n}, what {is} the {t} for {r}?",
-    "{T} for {r} in {n}?",
-    "For {r}, what {is} the {t} in {n}?",
-    "What does the table in {n} give as {t} for {r}?",
-    "In the table of {n}, what stands under {t} for {r}?",
-    "{N}, {r}: {t}?",
-    "Look up {t} for {r} in {n}.",
-    "Tell me the {t} for {r}, from {n}.",
-    "Which {t} goes with {r} in {n}?",
-    "What is listed under {t} for {r} in {n}?",
-    "I need the {t} for {r} in {n}.",
-    "What entry does {r} have under {t} in {n}?",
-    "Can you find the {t} for {r} in {n}?",
-    "In the row {r} of {n}, what is the {t}?",
-    "Do you know the {t} for {r}? It's in {n}.",
-    "According to {n}, what {is} the {t} for {r}?",
-    "Looking at {n}: {t} for {r}?",
-    "I'm checking {n}. What does it give for {r} under {t}?",
-    "The {t} column in {n}: what does it say for {r}?",
-    "Give me the {t} that {n} shows for {r}.",
-)
-
 # What is typed or shown under a heading.
 CODE = (
     "What code is shown under {n}?",
@@ -387,4 +341,5 @@ FAMILIES = {
     "attribute": ATTRIBUTE,
     "role": ROLE,
     "cell": CELL,
+    "cell_under": CELL_UNDER,
 }

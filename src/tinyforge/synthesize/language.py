@@ -114,6 +114,11 @@ FUNCTION_WORDS = frozenset(
     unless until up was we were what when where which while who whom whose why will with would you your s t re ll
     ve d m often long company everyone someone employee employees people""".split()
 )
+# What a thing is, behind "is" or "are", without being a thing: a pattern for one word.
+PREDICATE = (
+    r"(?:\w+ed|born|held|built|written|made|set|sold|paid|sent|begun|found|given|taken|known|kept|chosen|won|lost|put|cut|"
+    r"run|due|open|closed|available|eligible|entitled)"
+)
 _SMALL = frozenset(
     "a an the our your their my its all any some each every no in on at of to for with from by and or if when while "
     "as most many few several both because since although after before during under over between without within "

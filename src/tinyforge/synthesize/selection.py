@@ -23,7 +23,8 @@ def select(candidates: list[Candidate], config: SynthesizeConfig) -> tuple[list[
     span = place.section.span
     room = min(config.facts_per_section, 1 + (span.end - span.start) // _CHARACTERS_PER_FACT)
     kept = _drawn(tables, math.ceil(_TABLE_FACTS * math.sqrt(len(tables))))
-    kept += _diverse([c for c in candidates if c.fact.rule != "table"], place, room)
+    prose = sorted((c for c in candidates if c.fact.rule != "table"), key=lambda c: c.fact.coverage)
+    kept += _diverse(prose, place, room)
     chosen = set(map(id, kept))
     return [c for c in candidates if id(c) in chosen], [c for c in candidates if id(c) not in chosen]
 

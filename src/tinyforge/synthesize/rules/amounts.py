@@ -29,7 +29,7 @@ _MONEY = re.compile(
 )
 _PERCENT = re.compile(
     _ABOUT + r"\d[\d.,]*\s?(?:%|percent\b)(?: of (?P<whole>[^,;:.]+?))?"
-    r"(?P<rest>(?:[,;:.]| (?:and|to|in|for|with|as|on|by|at|if|when|towards?) ).*|$)",
+    r"(?P<rest>(?:[,;:.]| (?:and|(?:up |down )?to|in|for|with|as|on|by|at|if|when|towards?) ).*|$)",
     re.S,
 )
 _COUNT = re.compile(
@@ -64,6 +64,8 @@ _LEAD = re.compile(r"(?P<lead>(?:If|When|During|After|Before|Once|For|On|At|In) 
 _CUT = re.compile(
     r"[,;:(—–]|(?<![A-Z])\.(?=\s)| -+ | (?:and|but|which|who|where|so|because|as|plus|while|or|unless|since|although) "
 )
+_OPEN_ENDED = re.compile(r"\b(?:up|down|out|in|off)$")  # a part of what follows, or of a verb
+_OVER_IS_OF = ("carry", "roll", "take", "hand", "turn")  # "carry over five days" is not to carry more than five
 _ALTERNATIVE = re.compile(r"\bor (?:about )?\d")  # "100 barrels of oil or 25 bushels of corn"
 _KNOWN_NOUNS = ("premium", "policy", "plan", "company", "employer", "warranty", "contract")
 _EXAMPLE = re.compile(r"(?:(?:point|case|option|figure|step) \w+|using\b.*)$", re.I)
@@ -128,10 +130,10 @@ def _has_pronoun(text: str) -> bool:
 def _statement(sentence: Sentence, clause: Clause, lead: str) -> Fact | None:
     """Subject, verb, number: the number's place in the question is taken by a question word."""
     modal = modal_object(clause)
-    verb, target = (f"{clause.verb} {clause.subject}", modal[1]) if modal else ("", clause.rest)
+    done, target = modal or (clause.base, clause.rest)
     if clause.verb in ("is", "are") and not modal:
         return _how_long(sentence, clause, lead)
-    if not modal and not clause.base:
+    if not done or (done in _OVER_IS_OF and target.startswith("over ")):
         return None
     found = _question_word(target)
     if found is None:
@@ -139,8 +141,8 @@ def _statement(sentence: Sentence, clause: Clause, lead: str) -> Fact | None:
     asked, rest = found
     tail = f"{rest}{lead}"
     if modal:
-        direct = f"{asked} {verb} {modal[0]}{tail}"
-        inside = f"{asked} {clause.subject} {clause.verb} {modal[0]}{tail}"
+        direct = f"{asked} {clause.verb} {clause.subject} {done}{tail}"
+        inside = f"{asked} {clause.subject} {clause.verb} {done}{tail}"
     else:
         helper = clause.inverted("")
         direct, inside = f"{asked} {helper}{tail}", f"{asked} {clause.subject} {clause.verb}{tail}"
@@ -155,7 +157,7 @@ def _question_word(target: str) -> tuple[str, str] | None:
     match = _PERCENT.match(target)
     if match:
         whole = (match["whole"] or "").strip()
-        if len(words(whole)) > 7 or _has_pronoun(whole):
+        if len(words(whole)) > 7 or _has_pronoun(whole) or _OPEN_ENDED.search(whole):
             return None
         return f"what percentage of {whole}" if whole else "what percentage", _tail(match["rest"])
     match = _COUNT.match(target)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from tinyforge.synthesize.clauses import Clause, named, split_clause
 from tinyforge.synthesize.facts import Fact, Place, Sentence, fact
-from tinyforge.synthesize.language import PRONOUNS, bare_definite, holds, leans, lower_first, straight, words
+from tinyforge.synthesize.language import PREDICATE, PRONOUNS, bare_definite, holds, leans, lower_first, straight, words
 
 _MONTH = r"(?:January|February|March|April|May|June|July|August|September|October|November|December)"
 _DAY = r"(?:Monday|Tuesday|Wednesday|Thursday|Friday|Saturday|Sunday)"
@@ -37,10 +37,13 @@ _MORE_TIME = re.compile(r"\s*(?:(?:and|to|through|until|of|every|each|or) .*)?$"
 _HOW_OFTEN = re.compile(r",? (?:once|twice) (?:a|per|every|each) \w+")
 
 
-_HAPPENS = re.compile(
-    r"(?:(?:\w+ly|also|first|then|now|not|to be|being|only) )*(?:\w+ed|born|held|built|written|made|set|sold|paid|sent|"
-    r"begun|found|given|taken|known|kept|chosen|won|lost|put|cut|run|due|open|closed|available|eligible|entitled|at|in|on)\b"
+_HAPPENS = re.compile(rf"(?:(?:\w+ly|also|first|then|now|not|to be|being|only) )*(?:{PREDICATE}|at|in|on)\b")
+# "raised from 1500 to 2000", "fell by 1600": beside a verb of change these are amounts, not years.
+_CHANGES = re.compile(
+    r"\b(?:(?:rais|increas|decreas|reduc|doubl|tripl|halv|ris|chang)(?:es?|ed|ing)|"
+    r"(?:grow|lower|fall|drop|climb|extend|expand)(?:s|n|en|ed|ped|ing)?|cuts?|grew|fell|rose|risen|goes|went)\b"
 )
+_BARE_YEAR = re.compile(r"(?:from|by) (?:about |around )?\d{4}")
 # A quick look: without one of these there is no point in time.
 _NAMED = re.compile(rf"(?:1[5-9]|20)\d\d|{_MONTH}|{_DAY}")
 _ORDER = ("first ", "last ", "final ", "second ", "third ", "end ", "beginning ", "start ")
@@ -70,6 +73,8 @@ def _fact(place: Place, sentence: Sentence, match: re.Match[str]) -> Fact | None
         return None
     clause = split_clause(lower_first(what, place.known))
     if clause is None or not _usable(clause):
+        return None
+    if _BARE_YEAR.fullmatch(match["when"]) and _CHANGES.search(f"{clause.verb} {clause.rest}"):
         return None
     if bare_definite(what, (*words(place.heading), *words(place.title))):
         return None

@@ -8,7 +8,16 @@ from dataclasses import replace
 from itertools import pairwise
 
 from tinyforge.synthesize.facts import Fact, Place, Sentence, fact
-from tinyforge.synthesize.language import FUNCTION_WORDS, bare_definite, lower_first, sentence_case, tidy, words
+from tinyforge.synthesize.language import (
+    FUNCTION_WORDS,
+    PREDICATE,
+    bare_definite,
+    lower_first,
+    sentence_case,
+    tidy,
+    words,
+)
+from tinyforge.synthesize.rules.howto import lines
 
 _Q = re.compile(r"(?:Q|Question)\s*\d*\s*[:.]\s*(?P<q>.+\?)$", re.S)
 _A = re.compile(r"(?:A|Answer)\s*\d*\s*[:.]\s*")
@@ -16,12 +25,18 @@ _WH = re.compile(
     r"(?P<wh>what|how|when|why|where|who|which)\s+(?P<aux>\w+)\s+(?P<who>i|we|you|they)\s+(?P<rest>.+)", re.I
 )
 _IS = re.compile(r"(?P<wh>what|who|where)\s+(?P<aux>is|are)\s+(?P<rest>[^,]{2,60})", re.I)
+_NAME = re.compile(r"[A-Z][\w.’'-]*(?: [A-Z\d][\w.’'-]*)*")
+_DEFINITE = re.compile(r"(?:an?|the|my|your|our|their|its|his|her) ", re.I)
+# "the data stored", "the company doing", "the plan for": no longer one thing, or not the whole of the question.
+_NOT_A_THING = re.compile(rf"\b(?:{PREDICATE}|\w+ing)\b|\b(?:like|for|to|of|in|on|at|with|by|from|about)$", re.I)
 
 
 def find(place: Place, limit: int) -> Iterator[Fact]:
     if place.heading.endswith("?"):
         answer = _answer(place, limit)
         asked = _asked(place, place.heading, answer) if answer else None
+        if asked is not None and not place.paragraphs:
+            asked = replace(asked, answer="\n".join(s.text for s in answer))
         if asked is not None and _answers(place, answer):
             yield asked
         elif asked is not None:
@@ -86,7 +101,9 @@ def indirect(question: str) -> str:
     match = _WH.match(question)
     if match is None:
         match = _IS.match(question)
-        return f"{match['wh'].lower()} {match['rest']} {match['aux']}" if match else ""
+        if match is None or not _is_thing(match["rest"], match["wh"].lower()):
+            return ""
+        return f"{match['wh'].lower()} {match['rest']} {match['aux']}"
     wh, aux = match["wh"].lower(), match["aux"].lower()
     if wh == "how" and aux in ("do", "can") and match["who"].lower() in ("i", "you", "we"):
         return f"how to {match['rest']}"
@@ -97,10 +114,25 @@ def indirect(question: str) -> str:
     return ""
 
 
+def _is_thing(rest: str, wh: str) -> bool:
+    """Whether what follows "is" is a name or a definite noun phrase, which may stand before it: "what the plan is"."""
+    if _NOT_A_THING.search(rest):
+        return False
+    if _NAME.fullmatch(rest):
+        return True
+    longest = 2 if wh == "where" else 12  # "where is the plan valid"
+    return _DEFINITE.match(rest) is not None and len(words(rest)) <= longest
+
+
 def _answer(place: Place, limit: int) -> list[Sentence]:
-    """The first sentences that fit, or the first list item of a section without paragraphs."""
-    paragraphs = place.paragraphs or tuple(item.sentences for group in place.lists for item in group.items[:1])
-    return opening(paragraphs[0], limit, most=3) if paragraphs else []
+    """The first sentences that fit, or the whole of the one list of a section without paragraphs."""
+    if place.paragraphs:
+        return opening(place.paragraphs[0], limit, most=3)
+    if len(place.lists) != 1:
+        return []
+    found = place.lists[0].items
+    items = [list(item.sentences) for item in found if item.level == found[0].level]
+    return (lines(items, limit) or []) if all(items) else []
 
 
 def opening(paragraph: tuple[Sentence, ...], limit: int, most: int) -> list[Sentence]:
