@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ import torch
 from little import make_base
 from tinyforge.cli import main
 from tinyforge.models.resolve import hash_weights, load_model
+from tinyforge.pipeline.material import settle_config
 from tinyforge.pipeline.train import train
 from tinyforge.recipe import load_config
 from tinyforge.registry.store import Registry
+from tinyforge.run import read_json, write_json
 from tinyforge.serve.load import open_predictor
 
 QUICK = ["--set", "train.threads=1", "--set", "evaluate.max_questions=10", "--set", "train.max_steps=3"]
@@ -198,6 +201,17 @@ def test_wrong_input_in_one_line(
     named = [str(tmp_path / word) if word == "o" else word for word in arguments]
     assert main([*named, *QUICK]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_what_a_run_was_allowed_has_to_be_allowed_again(folder: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(folder / "full", run)
+    kept = read_json(run / "config.json")
+    kept["evaluate"]["metrics"], kept["train"]["processes"] = ["mine.py:score", "token_f1"], 2
+    write_json(run / "config.json", {**kept, "trust_remote_code": True})
+    config = settle_config(str(run), None, [])
+    assert not config.trust_remote_code and config.evaluate.metrics == ["token_f1"] and config.train.processes == 1
+    assert settle_config(str(run), None, ["trust_remote_code=true"]).trust_remote_code
 
 
 @pytest.mark.slow

@@ -109,9 +109,14 @@ def test_a_training_is_begun_and_watched(root: Path) -> None:
 
 def test_what_an_assistant_may_not_do(root: Path) -> None:
     tools = Tools(root)
-    for settings in (["trust_remote_code=true"], [" trust_remote_code=true"]):
+    for setting in (
+        *("trust_remote_code=true", "train.teacher=http://elsewhere/v1#m", "train.teacher=/models/large"),
+        *("train.replay=/home/somebody/notes.txt", "train.trackers=[wandb]", "evaluate.metrics=[mine.py:score]"),
+    ):
         with pytest.raises(InputError, match="cannot be set"):
-            tools.start_training("rows.jsonl", "new", settings=settings)
+            tools.start_training("rows.jsonl", "new", settings=[setting])
+    with pytest.raises(InputError, match="lies outside"):
+        tools.start_training("rows.jsonl", "new", base="/models/large")
     with pytest.raises(InputError, match="unknown option"):
         tools.start_training("rows.jsonl", "new", settings=["train.epoch=1"])
     (root / "out").symlink_to("/etc")

@@ -256,6 +256,14 @@ def test_without_choices_reading_begins_with_the_pretrained_model(taught: Path, 
     assert (again / "model" / "model.safetensors").read_bytes() != (taught / "model" / "model.safetensors").read_bytes()
 
 
+def test_without_reading_the_pretrained_model_is_the_result(taught: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again"
+    shutil.copytree(taught, again)
+    run(taught.parent / "corpus", again, *TAUGHT, "pretrain.reading_tokens=0")
+    model, pretrained = ((again / name / "model.safetensors").read_bytes() for name in ("model", "pretrained"))
+    assert model == pretrained != (taught / "model" / "model.safetensors").read_bytes()
+
+
 def declined(rows: list[dict[str, Any]]) -> float:
     answers = [m["content"] for row in rows for m in row["messages"][1::2]]
     return sum(answer == NOT_FOUND for answer in answers) / len(answers)

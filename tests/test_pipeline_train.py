@@ -18,7 +18,11 @@ from families import LABELLED
 from little import make_base
 from test_train_families import bases  # noqa: F401
 from tinyforge.cli import main
+from tinyforge.config import Config
 from tinyforge.dataset.pairs import input_text
+from tinyforge.models.resolve import load_model, load_tokenizer
+from tinyforge.pipeline.prepare import encode
+from tinyforge.records import Example, Message
 from tinyforge.run import read_json
 
 FAST = [
@@ -160,6 +164,48 @@ def test_a_killed_training_continues_to_the_same_weights(llama: Path, chat_rows:
         for name in ("whole", "killed")
     )
     assert whole == killed
+
+
+def test_what_is_refused_leaves_what_was_finished(llama: Path, chat_rows: Path, tmp_path: Path) -> None:
+    out, few = tmp_path / "run", "train.epochs=1"
+    train(chat_rows, out, llama, few)
+    kept = [(out / name).read_bytes() for name in ("config.json", "model/model.safetensors")]
+    train(chat_rows, out, llama, few, "train.method=loraa", code=2)
+    train(chat_rows, out, llama, few, "train.objective=distill", code=2)  # of no teacher
+    assert [(out / name).read_bytes() for name in ("config.json", "model/model.safetensors")] == kept
+    saved = (out / "model" / "model.safetensors").stat().st_mtime_ns
+    train(chat_rows, out, llama, few)
+    assert (out / "model" / "model.safetensors").stat().st_mtime_ns == saved, "it is not trained again"
+    train(chat_rows, out, llama, few, "train.method=lora")
+    assert read_json(out / "config.json")["train"]["method"] == "lora" and not (out / "model").exists()
+
+
+PAIR = Example("p", (Message("user", "The capital?"), Message("assistant", "Paris.")), (), rejected="Lyon, surely.")
+
+
+@pytest.mark.parametrize(("objective", "learned"), [("sft", "Paris."), ("distill", "Paris."), ("pretrain", "capital")])
+def test_of_a_pair_the_better_answer_is_learned(llama: Path, objective: str, learned: str) -> None:
+    model, tokenizer = load_model(llama, "fp32"), load_tokenizer(llama)
+    ((row,), _) = encode(objective, None, [PAIR], model, tokenizer, Config())
+    text = tokenizer.decode([label for label in row.labels if label != -100])
+    assert learned in text and "Lyon" not in text and ("capital" in text) == (objective == "pretrain")
+
+
+def test_labels_are_nothing_to_write(llama: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = write(tmp_path / "rows.jsonl", [{"text": f"tool {n}", "label": "ab"[n % 2]} for n in range(8)])
+    train(rows, tmp_path / "run", llama, "train.objective=sft", code=2)
+    assert "hold nothing to write" in capsys.readouterr().err
+
+
+def test_another_teacher_under_the_same_name_teaches_anew(llama: Path, chat_rows: Path, tmp_path: Path) -> None:
+    teacher, out = tmp_path / "teacher", tmp_path / "run"
+    make_base(teacher, seed=1)
+    asked = ("train.epochs=1", "train.objective=distill", f"train.teacher={teacher}")
+    train(chat_rows, out, llama, *asked)
+    first = (out / "model" / "model.safetensors").read_bytes()
+    make_base(teacher, seed=2)
+    train(chat_rows, out, llama, *asked)
+    assert (out / "model" / "model.safetensors").read_bytes() != first
 
 
 def test_five_lines_of_python(llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

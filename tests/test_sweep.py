@@ -106,6 +106,13 @@ def test_a_killed_sweep_goes_on_as_if_it_had_not_been(swept: Path, rows: Path, b
     assert tried(out) == tried(swept)[:3]
 
 
+def test_a_trial_that_is_refused_has_failed_and_the_sweep_goes_on(rows: Path, base: Path, tmp_path: Path) -> None:
+    # No fourier coefficients fit into matrices this small: only attaching them shows it.
+    assert main(command(rows, tmp_path / "sweep", base, 3, "--over", "train.method=full,fourierft")) == 0
+    states = [trial["state"] for trial in tried(tmp_path / "sweep")]
+    assert states[0] == "finished" and "failed" in states and (tmp_path / "sweep" / "best.yaml").is_file()
+
+
 def test_another_seed_tries_other_values(swept: Path, rows: Path, base: Path, tmp_path: Path) -> None:
     """The control of the test above."""
     out = tmp_path / "other"
@@ -145,6 +152,7 @@ def test_wrong_input_is_named(
         (few, tmp_path / "b", [], "no rows are held out"),
         (rows, swept, ["--set", "train.patience=2"], "holds a sweep with other train options"),
         (rows, tmp_path / "c", ["--over", "train.objective=sft,dpo"], "changes what the dev loss measures"),
+        (rows, tmp_path / "c", ["--over", "train.method=full,loraa"], "unknown train.method 'loraa'"),
         (rows, tmp_path / "c", ["--over", "train.trackers=wandb"], "does not change what is learned"),
         (rows, tmp_path / "c", ["--over", "train.lora_rank=0,8"], "--over train.lora_rank=0"),
         (rows, tmp_path / "c", ["--over", "train.learning_rate=1..0.1"], "LOW must be below HIGH"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from families import LABELLED, PAIRS, SPANS, chat
+from tinyforge.dataset.holdout import hold_out, with_known_classes
 from tinyforge.dataset.prompts import NOT_FOUND
 from tinyforge.errors import InputError
 from tinyforge.records import Example
@@ -51,3 +52,16 @@ def test_rows_that_a_family_cannot_learn_from() -> None:
         choose_objective("preference", PAIRS, "encoder-decoder")
     with pytest.raises(InputError, match="unknown kind of rows 'odd'"):
         choose_objective("odd", PAIRS, "decoder")
+
+
+def test_no_class_is_held_out_whole() -> None:
+    rows = [Example(f"r{n}", (), (), text=f"row {n}", label=f"rare{n}" if n < 5 else "ab"[n % 2]) for n in range(60)]
+    moved = 0
+    for seed in range(20):
+        sides = hold_out(rows, 0.2, seed)
+        kept = with_known_classes(sides)
+        assert {e.label for e in kept.dev} <= {e.label for e in kept.train}
+        assert sorted(e.id for e in (*kept.train, *kept.dev)) == sorted(e.id for e in rows)
+        moved += len(kept.train) - len(sides.train)
+        assert (kept.note != sides.note) == (len(kept.train) > len(sides.train))
+    assert moved

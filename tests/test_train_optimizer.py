@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
+from families import make_model
 from little import make_base
 from tinyforge.config import TrainConfig
 from tinyforge.errors import InputError
@@ -18,7 +19,7 @@ from tinyforge.records import Tokens
 from tinyforge.train import compiled, eight_bit
 from tinyforge.train.loop import Training
 from tinyforge.train.objectives.pretrain import Pretrain
-from tinyforge.train.optimizer import MasterOptimizer
+from tinyforge.train.optimizer import MasterOptimizer, hidden_matrices
 from tinyforge.train.rows import EncodedRows
 from tinyforge.train.status import Status
 
@@ -175,3 +176,25 @@ def test_compiled_steps_equal_plain_ones(base: Path, tmp_path: Path) -> None:
     assert counters["stats"]["unique_graphs"] >= 1
     for a, b in zip(plain, fast, strict=True):
         assert a == pytest.approx(b, rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["bert", "distilbert", "t5"])
+def test_muon_moves_neither_embeddings_nor_heads(kind: str) -> None:
+    model = make_model(kind)
+    hidden = hidden_matrices(model)
+    inputs = {id(p) for m in model.modules() if isinstance(m, torch.nn.Embedding) for p in m.parameters()}
+    named = dict(model.named_parameters())
+    assert hidden and not any(id(named[name]) in inputs for name in hidden)
+    assert all(named[name].ndim == 2 for name in hidden)
+
+
+def test_muon_leaves_a_classifiers_head_alone_with_an_adapter_too(base: Path) -> None:
+    import peft
+
+    model: Any = AutoModelForSequenceClassification.from_pretrained(base, num_labels=3)
+    assert "score.weight" not in hidden_matrices(model) and "model.layers.0.mlp.up_proj.weight" in hidden_matrices(
+        model
+    )
+    adapted = peft.get_peft_model(model, peft.LoraConfig(task_type="SEQ_CLS", r=2, target_modules=["q_proj"]))
+    learned = {name for name, p in adapted.named_parameters() if p.requires_grad} & hidden_matrices(adapted)
+    assert learned and all("lora" in name for name in learned)

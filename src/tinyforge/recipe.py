@@ -101,8 +101,21 @@ def _no_programs(recipe: str | Path, text: str, data: dict[str, Any]) -> None:
         )
 
 
-def load_config(recipe: str | Path | None = None, settings: list[str] | None = None) -> Config:
-    """The resolved configuration.
+def _for_another_command(data: dict[str, Any]) -> dict[str, Any]:
+    """The options of a run, but for foreign code, which has to be allowed each time, and the processes it ran in."""
+    evaluate, train = data.get("evaluate", {}), data.get("train", {})
+    metrics = [name for name in evaluate.get("metrics", []) if ".py" not in str(name)]
+    return {
+        **data,
+        "trust_remote_code": False,
+        "evaluate": {**evaluate, "metrics": metrics},
+        "train": {**train, "processes": 1, "accelerate_config": ""},
+    }
+
+
+def load_config(recipe: str | Path | None = None, settings: list[str] | None = None, own: bool = False) -> Config:
+    """The resolved configuration. With ``own``, ``recipe`` is a run's config.json: what only the command line may say
+    has to be said there again.
 
     Raises InputError naming the file, line and nearest valid key for an unknown key, and the limit for a bad value.
     """
@@ -110,6 +123,8 @@ def load_config(recipe: str | Path | None = None, settings: list[str] | None = N
     text = ""
     if recipe is not None:
         data, text = _read_recipe(Path(recipe))
+        if own:
+            data = _for_another_command(data)
         if data.get("trust_remote_code"):
             raise InputError(
                 f"{recipe}:{_line_of(text, ('trust_remote_code',))}: a recipe cannot switch on trust_remote_code.",

@@ -128,7 +128,8 @@ class Trainer:
     def _write(self, rows: Sequence[Mapping[str, Any]]) -> Path:
         from tinyforge.run import write_jsonl
 
-        path = Path(self.config.output_dir).with_suffix(".rows.jsonl")
+        out = Path(self.config.output_dir).absolute()
+        path = out.with_name(f"{out.name}.rows.jsonl")
         path.parent.mkdir(parents=True, exist_ok=True)
         write_jsonl(path, (dict(row) for row in rows))
         return path

@@ -88,9 +88,9 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
 def config_from(args: argparse.Namespace) -> Config:
     settings = list(args.settings)
     if getattr(args, "base", None):
-        settings.append(f"base={args.base}")
+        settings.append(f"base={json.dumps(args.base)}")  # JSON, as YAML reads 007, no and colons its own way
     if getattr(args, "query", None):
-        settings.append(f"ingest.query={json.dumps(args.query)}")  # JSON, as YAML reads a query's colons its own way
+        settings.append(f"ingest.query={json.dumps(args.query)}")
     if getattr(args, "headers", None):
         settings.append(f"ingest.api_headers={json.dumps(args.headers)}")
     for name in ("processes", "accelerate_config"):

@@ -86,7 +86,7 @@ def _command(args: argparse.Namespace, found: dict[str, Any]) -> str:
     chosen = [f"train.{name}={value}" for name, value in (found["auto"] or {"train": {}})["train"].items()]
     settings = [setting.replace("=True", "=true").replace("=False", "=false") for setting in (*args.settings, *chosen)]
     words = ["tinyforge", "train", args.data, "--out", args.out if args.out != "." else "RUN"]
-    for option in ("base", "config", "persona"):
+    for option in ("base", "config", "persona", "processes", "accelerate_config"):
         if getattr(args, option, None):
-            words += [f"--{option}", getattr(args, option)]
+            words += [f"--{option.replace('_', '-')}", str(getattr(args, option))]
     return shlex.join([*words, *(word for setting in settings for word in ("--set", setting))])

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from tinyforge.dataset.components import components
 from tinyforge.dataset.origin import Origin, origin_of
+from tinyforge.dataset.pairs import output_text
 from tinyforge.errors import InputError
 from tinyforge.records import Example, content_id
 
@@ -48,6 +49,17 @@ def hold_out(examples: Sequence[Example], share: float, seed: int) -> HeldOut:
     dev = [replace(e, split="dev") for i, e in enumerate(examples) if i in chosen]
     train = [e for i, e in enumerate(examples) if i not in chosen]
     return HeldOut(train, dev, f"{len(dev)} of {len(examples)} rows are held out for the dev loss")
+
+
+def with_known_classes(sides: HeldOut) -> HeldOut:
+    """The same, but for held-out rows of a class that no trained row has: these are trained on."""
+    known = {output_text(example) for example in sides.train}
+    alone = [example for example in sides.dev if output_text(example) not in known]
+    if not alone:
+        return sides
+    dev = [example for example in sides.dev if output_text(example) in known]
+    train = [*sides.train, *(replace(example, split="train") for example in alone)]
+    return HeldOut(train, dev, f"{sides.note}; {len(alone)} of them are trained on, being all of their class")
 
 
 def _latest(examples: Sequence[Example], origins: Sequence[Origin], wanted: int) -> HeldOut:

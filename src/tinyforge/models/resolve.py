@@ -60,6 +60,11 @@ def _unknown(name: str, why: str = "") -> InputError:
 def _local(name: str, folder: Path) -> Base:
     if (folder / "model" / "config.json").is_file():  # a run: its model is what is meant
         folder = folder / "model"
+    if (folder / "adapter").is_dir():
+        raise InputError(
+            f"{folder}: holds an adapter, not a whole model.",
+            f"Merge it into one: tinyforge export {folder} --to safetensors",
+        )
     if not (folder / "config.json").is_file():
         raise InputError(f"{folder}: holds no model (no config.json).", "Give a transformers model folder.")
     if not list(folder.glob("*.safetensors")):

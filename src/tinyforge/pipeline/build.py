@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tinyforge.config import Config
+from tinyforge.errors import InputError
 from tinyforge.pipeline.dataset import dataset_stages
 from tinyforge.pipeline.examples import SPLITS, read_documents, read_examples
 from tinyforge.pipeline.replay import replay_inputs
 from tinyforge.pipeline.stages import Job
-from tinyforge.run import Run, read_json, write_json
+from tinyforge.run import Run, read_json
 
 if TYPE_CHECKING:
     from tinyforge.models.resolve import Base
@@ -43,16 +44,22 @@ def build(sources: Sequence[str | Path], out: str | Path, config: Config, watch:
     from tinyforge.models.resolve import resolve
     from tinyforge.train.distributed import join
 
+    if config.train.objective not in ("auto", "sft"):
+        raise InputError(
+            f"train.objective = {config.train.objective}: a build learns the questions that it writes (sft).",
+            "Train otherwise on its rows: tinyforge train RUN/dataset/train.jsonl; or tinyforge distill RUN.",
+        )
     inputs = fingerprint(sources, config.ingest)  # these refuse before anything is written
     find_metrics(expanded(config.evaluate.metrics))
     world = join(config.train)
     base = resolve(config.base)
     run = Run.create(out, "build", continues=("ingest", "synthesize"))
     with run.lock():
-        write_json(run.path("config.json"), config.model_dump())
         job = Job(run, watch.say, world=world, count=watch.count)
+        job.keep_config(config.model_dump())
         dataset = dataset_stages(job, sources, inputs, base, config)["dataset"]
         train_key = _train_stage(job, dataset["key"], base, config, watch)
+        job.keep_config(config.model_dump(), trained=True)
         _evaluate_stage(job, train_key, base, config, watch, command)
         report: dict[str, Any] = read_json(run.path("report.json"))
         if not job.seconds:
@@ -70,7 +77,7 @@ def _train_stage(job: Job, dataset_key: str, base: Base, config: Config, watch: 
         train, dev = read_examples(job.run, "train"), read_examples(job.run, "dev")
         return {"key": key, **tune(job, key, base, train, dev, config, watch.on_status)}
 
-    trained = job.stage("train", inputs, work, together=True)
+    trained = job.stage("train", inputs, work, together=True, trains=True)
     # Only now: a kill just before the stage is recorded must find something to continue from.
     if job.world.first:
         shutil.rmtree(job.run.path("checkpoints"), ignore_errors=True)

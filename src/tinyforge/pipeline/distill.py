@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tinyforge import __version__
 from tinyforge.config import Config
 from tinyforge.errors import InputError
-from tinyforge.pipeline.heal import heal, training_of
+from tinyforge.pipeline.heal import heal, learns_from, training_of
 from tinyforge.pipeline.material import (
     Material,
     begin,
@@ -50,8 +50,8 @@ def distill_run(
     with run.lock():
         begin(material, run)
         job = Job(run, say)
-        inputs = [__version__, *material.key, student, taught, config.train.decisive(), config.seed]
-        return job.stage("distill", inputs, lambda key: _distill(job, key, material, student, on_status))
+        inputs = [__version__, *material.key, student, taught, *learns_from(config)]
+        return job.stage("distill", inputs, lambda key: _distill(job, key, material, student, on_status), trains=True)
 
 
 def _distill(

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tinyforge.config import Config
 from tinyforge.errors import InputError
 from tinyforge.models.resolve import Base, hash_weights
 from tinyforge.pipeline.material import Material, keep_base, save_model, stored_dtype
+from tinyforge.pipeline.replay import replay_inputs
 from tinyforge.pipeline.stages import Job
 
 if TYPE_CHECKING:
@@ -46,6 +48,11 @@ def heal(
     shutil.rmtree(job.run.path("checkpoints"), ignore_errors=True)
     keep_base(material, job.run)
     return summary
+
+
+def learns_from(config: Config) -> list[Any]:
+    """What the result of :func:`heal` depends on besides rows and weights, for the key of a stage."""
+    return [config.train.decisive(), replay_inputs(config.train), config.seed]
 
 
 def _merge(job: Job, start: Path, summary: dict[str, Any], material: Material) -> None:

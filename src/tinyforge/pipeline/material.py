@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -30,8 +31,8 @@ def settle_config(name: str, recipe: str | None, settings: list[str]) -> Config:
     """The configuration of the run ``name`` with what was set on the command line; of a base, the defaults with it."""
     own = Path(name) / "config.json"
     if recipe is None and (Path(name) / "run.json").is_file() and own.is_file():
-        return load_config(own, settings)
-    return load_config(recipe, [*settings, f"base={name}"])
+        return load_config(own, settings, own=True)
+    return load_config(recipe, [*settings, f"base={json.dumps(name)}"])
 
 
 @dataclass
@@ -52,10 +53,10 @@ class Material:
         return self.source.tokenizer()
 
     @property
-    def key(self) -> list[str]:
-        """What the rows and weights are, for the key of a stage."""
+    def key(self) -> list[Any]:
+        """What the rows and weights are and how they are measured, for the key of a stage."""
         rows = hash_json([[e.to_json() for e in side] for side in (self.train, self.choice, self.held)])
-        return [self.hash, rows]
+        return [self.hash, rows, self.config.dataset.max_length, self.config.evaluate.model_dump()]
 
     def calibration(self) -> list[list[int]]:
         """Up to CALIBRATION_ROWS training rows, evenly spread, cut at CALIBRATION_TOKENS tokens."""
@@ -90,6 +91,8 @@ def open_material(name: str, data: str | None, config: Config) -> Material:
 
     Without either, general text that TinyForge ships. Raises InputError for anything else.
     """
+    if config.train.processes > 1 or config.train.accelerate_config:
+        raise InputError("quantize, prune and distill work in one process.", "Leave the other processes away.")
     source = open_source(name)
     if not source.writes:
         raise InputError(

@@ -56,6 +56,8 @@ def plan(
             settings = config.train.model_copy(update={"method": method})
             return prepare(job, base, *sides, config.model_copy(update={"train": settings}), objective)
 
+        if prepared.device != "cpu":
+            raise InputError("a plan is made for CPUs.", "Say --set train.device=cpu, or train and watch.")
         training = prepared.training(job.run.path("checkpoints"), config.seed, world)
         if training.shares_weights:
             raise InputError(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tinyforge.config import Config, TrainConfig
+from tinyforge.errors import InputError
 from tinyforge.pipeline.stages import Job
 from tinyforge.records import Example, Tokens
 from tinyforge.train.distributed import ALONE, World
@@ -178,14 +179,24 @@ def make_objective(name: str, tokenizer: Any, config: Config, labels: Sequence[s
 def encode(
     name: str, learner: Any, examples: Sequence[Example], model: Any, tokenizer: Any, config: Config
 ) -> tuple[list[Tokens], RenderReport]:
-    """Rows of the objective; those of conversations and running text are also checked for a stop token."""
+    """Rows of the objective; those of conversations and running text are also checked for a stop token.
+
+    Of a preference pair the better answer is learned, and ``pretrain`` learns every token. Raises InputError for texts
+    with labels, in which there is nothing to write.
+    """
     from tinyforge.dataset.render import render_all, stop_ids
     from tinyforge.models.family import longest_input
     from tinyforge.train.encoding import encode_all
 
     longest = longest_input(model.config, tokenizer, config.dataset.max_length)
     if name in ("sft", "distill", "pretrain"):
-        everything = config.train.all_tokens
+        if any(example.kind == "labelled" for example in examples):
+            raise InputError(
+                f"train.objective = {name}: rows with labels hold nothing to write.",
+                "Use classify, or leave the option away.",
+            )
+        examples = [replace(example, rejected="") for example in examples]
+        everything = config.train.all_tokens or name == "pretrain"
         return render_all(examples, tokenizer, longest, stop_ids(model, tokenizer), everything=everything)
     return encode_all(learner, examples, tokenizer, longest)
 

@@ -13,9 +13,9 @@ from typing import Any
 from tinyforge.config import Config
 from tinyforge.errors import InputError
 from tinyforge.pipeline.stages import Job
-from tinyforge.pipeline.teach import teach, write_declines, write_lessons
+from tinyforge.pipeline.teach import take_as_model, teach, write_declines, write_lessons
 from tinyforge.records import content_id
-from tinyforge.run import Run, hash_file, read_jsonl, write_folder_atomic, write_json, write_jsonl
+from tinyforge.run import Run, hash_file, read_jsonl, write_folder_atomic, write_jsonl
 
 SAMPLE_PROMPT, SAMPLE_TOKENS = 12, 40
 TOKENIZER_CHARACTERS = 40_000_000  # more text changes an 8k vocabulary little and costs minutes
@@ -41,12 +41,15 @@ def pretrain(
     world = join(config.train)
     run = Run.create(out, "pretrain")
     with run.lock():
-        write_json(run.path("config.json"), config.model_dump())
         job = Job(run, say, world=world)
+        job.keep_config(config.model_dump())
         corpus = _corpus_stage(job, sources, config)
         tokens = _token_stage(job, corpus, config)
         trained = _train_stage(job, tokens, config, on_status)
-        if config.pretrain.reading_tokens:
+        job.keep_config(config.model_dump(), trained=True)
+        if not config.pretrain.reading_tokens:
+            take_as_model(job, "pretrained")
+        else:
             lessons = write_lessons(job, tokens["key"], _named_texts(run, config), config)
             declines = ""
             if config.pretrain.declining_tokens:
@@ -167,7 +170,7 @@ def _train_stage(job: Job, tokens: dict[str, Any], config: Config, on_status: Ca
     shape = config.pretrain.model_dump(exclude={"tokens", "near_duplicate", "hub_characters", *later})
     training = config.train.decisive()
     inputs = [tokens["key"], shape, config.pretrain.tokens, training, config.seed]
-    return job.stage("train", inputs, lambda key: _train(job, key, config, on_status), together=True)
+    return job.stage("train", inputs, lambda key: _train(job, key, config, on_status), together=True, trains=True)
 
 
 def _train(job: Job, key: str, config: Config, on_status: Callable[[Any], None]) -> dict[str, Any]:
@@ -212,9 +215,8 @@ def _train(job: Job, key: str, config: Config, on_status: Callable[[Any], None])
         model.to(torch.bfloat16).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
 
+    job.overwrite()
     write_folder_atomic(job.run.path("pretrained"), save)
-    if not config.pretrain.reading_tokens:
-        write_folder_atomic(job.run.path("model"), save)
     predicted = int((dev.lengths - 1).sum())
     bits = result.best_loss * predicted / dev.bytes / math.log(2)
     return {

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tinyforge import __version__
 from tinyforge.config import Config
 from tinyforge.errors import InputError
-from tinyforge.pipeline.heal import WAYS, heal, training_of
+from tinyforge.pipeline.heal import WAYS, heal, learns_from, training_of
 from tinyforge.pipeline.material import (
     Material,
     Yardstick,
@@ -82,9 +82,9 @@ def prune_run(
     with run.lock():
         begin(material, run)
         job = Job(run, say)
-        trained = [way, config.train.decisive() if way in WAYS else {}]
+        trained = [way, learns_from(config) if way in WAYS else []]
         inputs = [__version__, *material.key, asdict(cut), trained, config.seed]
-        return job.stage("prune", inputs, lambda key: _prune(job, key, material, cut, way, on_status))
+        return job.stage("prune", inputs, lambda key: _prune(job, key, material, cut, way, on_status), trains=True)
 
 
 def _prune(
@@ -105,6 +105,7 @@ def _prune(
         training = training_of(heal(job, key, material, pruned, source, way, on_status))
         table.append(measure(material, job.run.path("model"), precision, held, f"healed ({way})"))
     else:
+        job.overwrite()
         copy_folder(pruned, job.run.path("model"))
     for leftover in (pruned, job.run.path("source")):
         shutil.rmtree(leftover, ignore_errors=True)

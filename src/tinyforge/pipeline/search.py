@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from tinyforge.adapters.methods import LORA
+from tinyforge.adapters.methods import LORA, check
 from tinyforge.config import Config, TrainConfig
 from tinyforge.errors import InputError
 from tinyforge.records import content_id
@@ -119,6 +119,8 @@ def parse(text: str, config: Config) -> Option:
         option = Choice(key, tuple(dict.fromkeys(values)))
     for value in values:
         with_values(config, {key: value})
+        if key == "train.method" and value != "auto":
+            check(str(value))
     return option
 
 

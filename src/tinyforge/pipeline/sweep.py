@@ -20,6 +20,7 @@ from tinyforge.config import Config
 from tinyforge.errors import InputError, TrainingError
 from tinyforge.pipeline import search
 from tinyforge.pipeline.search import Option, Trial, Value
+from tinyforge.pipeline.teacher import identity
 from tinyforge.pipeline.train import fingerprint, train
 from tinyforge.run import Run, read_json, write_json, write_text
 
@@ -84,6 +85,7 @@ def _same_sweep(run: Run, source: Path, base: str, config: Config, over: Sequenc
         "dataset options": [config.dataset.validation_split, config.dataset.max_length],
         "seed": config.seed,
         "--over": sorted(over),
+        "teacher": identity(config.train.teacher) if config.train.teacher else "",
     }
     if not path.is_file():
         write_json(path, given)
@@ -185,7 +187,7 @@ class _Sweep:
             summary = train(self.data, folder, config, self._heard(trial), watch)
         except _Pruned:
             trial.state, trial.why = "pruned", f"after {max(trial.measured) / evaluations:.0%}, worse than the median"
-        except TrainingError as error:
+        except (TrainingError, InputError) as error:
             if not trial.number:  # there is nothing to search around
                 raise
             trial.state, trial.why = "failed", error.message

@@ -43,7 +43,7 @@ def write_lessons(job: Job, parent: str, documents: Iterable[Named], config: Con
     settings = config.pretrain
     inputs = [
         parent,
-        [settings.reading_tokens, settings.reading_only, settings.reading_test_fraction],
+        [settings.reading_tokens, settings.reading_choices, settings.reading_only, settings.reading_test_fraction],
         [config.synthesize.model_dump(), config.retrieve.passage_characters, config.seed],
     ]
 
@@ -179,15 +179,19 @@ def teach(
     for part in parts:
         if part.stage == "declining":
             inputs = [*inputs, declines]
-        summary = job.stage(part.stage, inputs, _work(job, part, start, config, on_status), together=True)
+        summary = job.stage(part.stage, inputs, _work(job, part, start, config, on_status), together=True, trains=True)
         inputs, start = [*inputs, summary["key"]], part.result
-    made = job.run.path(start)
+    take_as_model(job, start)
+    return summary
+
+
+def take_as_model(job: Job, made: str) -> None:
+    """What the last part of a pretraining left in the folder ``made`` is the run's model."""
 
     def copy(folder: Path) -> None:
-        shutil.copytree(made, folder, dirs_exist_ok=True)
+        shutil.copytree(job.run.path(made), folder, dirs_exist_ok=True)
 
     write_folder_atomic(job.run.path("model"), copy)
-    return summary
 
 
 @dataclass(frozen=True)
@@ -257,6 +261,7 @@ def _teach(
         model.to(torch.bfloat16).save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
 
+    job.overwrite()
     write_folder_atomic(job.run.path(part.result), save)
     return {
         "key": key,

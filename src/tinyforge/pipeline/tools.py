@@ -1,11 +1,12 @@
 """What an assistant may do with TinyForge through the Model Context Protocol: search, ask, list, train, watch.
 
-An assistant acts on what it reads, so it is kept within one folder: every path must lie in it, and no option that runs
-foreign code can be set.
+An assistant acts on what it reads, so it is kept within one folder: every path must lie in it, and no option can be set
+that runs foreign code, reads elsewhere or sends anything away.
 """
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tinyforge.config import Config
 from tinyforge.errors import InputError, TinyForgeError
 from tinyforge.recipe import load_config
 from tinyforge.retrieve.store import locate
@@ -105,10 +107,8 @@ class Tools:
         `settings` are options as KEY=VALUE, such as train.epochs=2. The same call continues a training that stopped.
         """
         rows, folder = self._within(data), self._within(out)
-        given = [*(settings or ()), f"base={base}"]
-        if any(setting.strip().startswith("trust_remote_code") for setting in given):
-            raise InputError("trust_remote_code cannot be set from here.", "Run the training in a terminal.")
-        load_config(None, given)  # what is wrong with the options is said now, and not in a log
+        given = [*(settings or ()), f"base={json.dumps(self._base(base))}"]
+        _harmless(load_config(None, given))
         if not rows.exists():
             raise InputError(f"{data}: no such file.", "Give a file of rows below the root.")
         with self._lock:
@@ -165,8 +165,30 @@ class Tools:
             raise InputError(f"{name}: lies outside of {self.root}.", "Name a folder or file below it.")
         return path
 
+    def _base(self, name: str) -> str:
+        """A base by its name, or a folder below the root."""
+        from tinyforge.models.resolve import EMBEDDED
+
+        hub_id = name.count("/") <= 1 and not name.startswith((".", "/", "~")) and not (self.root / name).exists()
+        return name if name in EMBEDDED or (hub_id and not Path(name).exists()) else str(self._within(name))
+
     def _name(self, path: Path) -> str:
         return str(path.relative_to(self.root))
+
+
+def _harmless(config: Config) -> None:
+    """Raise InputError for an option that runs foreign code, reads elsewhere or sends something away."""
+    train = config.train
+    set_here = {
+        "trust_remote_code": config.trust_remote_code,
+        "train.teacher": train.teacher,
+        "train.replay": train.replay,
+        "train.accelerate_config": train.accelerate_config,
+        "train.trackers": train.trackers,
+        "evaluate.metrics": config.evaluate.metrics != Config().evaluate.metrics,
+    }
+    for name in (name for name, value in set_here.items() if value):
+        raise InputError(f"{name} cannot be set from here.", "Run the training in a terminal.")
 
 
 def _log(folder: Path) -> Path:

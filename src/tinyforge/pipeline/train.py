@@ -13,6 +13,7 @@ from tinyforge.errors import InputError
 from tinyforge.pipeline.replay import replay_inputs
 from tinyforge.pipeline.sequence_level import PREFIX, answers, asks
 from tinyforge.pipeline.stages import Job
+from tinyforge.pipeline.teacher import identity
 from tinyforge.pipeline.tune import tune
 from tinyforge.records import Example
 from tinyforge.run import Run, hash_file, read_jsonl, write_json, write_jsonl
@@ -47,8 +48,9 @@ def train(
     base = resolve(config.base)
     run = Run.create(out, "train")
     with run.lock():
-        world.on_first(lambda: write_json(run.path("config.json"), _kept_config(run, config)))
         job = Job(run, say, world=world)
+        kept = world.on_first(lambda: _kept_config(run, config))
+        job.keep_config(kept)
         rows = read_stage(job, source, base, config)
         learned, names = rows, SETS
         if asks(rows["objective"], config.train):
@@ -58,6 +60,7 @@ def train(
         if auto:
             config = _auto(job, learned, base, config, names)
         summary = {**_train_stage(job, learned, base, config, on_status, names), "data": rows}
+        job.keep_config(kept, trained=True)
         if learned is not rows:
             summary["answers"] = answered
         write_json(run.path("train.json"), summary)
@@ -117,7 +120,7 @@ def read_stage(job: Job, source: Path, base: Base, config: Config) -> dict[str, 
     """
     from transformers import AutoConfig
 
-    from tinyforge.dataset.holdout import hold_out
+    from tinyforge.dataset.holdout import hold_out, with_known_classes
     from tinyforge.models.family import family
     from tinyforge.train.choose import choose_objective
 
@@ -130,6 +133,8 @@ def read_stage(job: Job, source: Path, base: Base, config: Config) -> dict[str, 
         else:
             why = "as asked"
         sides = hold_out(found.examples, config.dataset.validation_split, config.seed)
+        if wanted == "classify":
+            sides = with_known_classes(sides)
         for name in SETS:
             write_jsonl(job.run.path("dataset", f"{name}.jsonl"), (e.to_json() for e in getattr(sides, name)))
         shapes = ", ".join(f"{count:,} of {shape}" for shape, count in found.shapes.items())
@@ -156,14 +161,16 @@ def _train_stage(
     on_status: Callable[[Status], None],
     names: Sequence[str],
 ) -> dict[str, Any]:
-    settings = config.train.decisive()
-    inputs = [rows["key"], base.hash, settings, config.dataset.max_length, config.seed, replay_inputs(config.train)]
+    inputs = [rows["key"], base.hash, config.train.decisive(), config.dataset.max_length, config.seed]
+    inputs.append(replay_inputs(config.train))
+    if rows["objective"] == "distill" and config.train.teacher:
+        inputs.append(identity(config.train.teacher))
 
     def work(key: str) -> dict[str, Any]:
         train_rows, dev_rows = (examples_of(job.run, name) for name in names)
         return {"key": key, **tune(job, key, base, train_rows, dev_rows, config, on_status, rows["objective"])}
 
-    trained = job.stage("train", inputs, work, together=True)
+    trained = job.stage("train", inputs, work, together=True, trains=True)
     if job.world.first:
         shutil.rmtree(job.run.path("checkpoints"), ignore_errors=True)
     return trained

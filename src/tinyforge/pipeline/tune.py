@@ -114,6 +114,7 @@ def _save(
         tokenizer.save_pretrained(folder)
         beside.update(leave(folder))
 
+    job.overwrite()
     write_folder_atomic(job.run.path("model" if method == "full" else "adapter"), write)
     shutil.rmtree(job.run.path("adapter" if method == "full" else "model"), ignore_errors=True)
     origin = {"name": base.name, "folder": str(base.folder), "hash": base.hash}

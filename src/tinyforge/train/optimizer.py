@@ -15,8 +15,18 @@ BETAS, EPS = (0.9, 0.95), 1e-8
 EIGHT_BIT = "adamw8bit"
 
 
-def _is_hidden_matrix(name: str, parameter: Tensor) -> bool:
-    return parameter.ndim == 2 and "embed" not in name and "lm_head" not in name
+def hidden_matrices(model: nn.Module) -> set[str]:
+    """The names of the matrices between the embeddings and the output or a task's head."""
+    whole: Any = model
+    inner = whole.get_base_model() if hasattr(whole, "get_base_model") else whole  # beneath what PEFT adds
+    outside = [module for module in inner.modules() if isinstance(module, nn.Embedding)]
+    if hasattr(inner, "get_output_embeddings"):
+        outside.append(inner.get_output_embeddings())
+    backbone = getattr(inner, "base_model_prefix", "")
+    if backbone and hasattr(inner, backbone):
+        outside += [child for name, child in inner.named_children() if name != backbone]
+    apart = {id(parameter) for module in outside if module is not None for parameter in module.parameters()}
+    return {name for name, p in model.named_parameters() if p.ndim == 2 and id(p) not in apart}
 
 
 def _whole(value: Any) -> Tensor:
@@ -37,7 +47,8 @@ class MasterOptimizer:
         self._parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.masters = {name: p.detach().to(torch.float32, copy=True) for name, p in self._parameters.items()}
         self._max_norm = config.max_gradient_norm
-        matrices = {n: m for n, m in self.masters.items() if _is_hidden_matrix(n, m)}
+        hidden = hidden_matrices(model)
+        matrices = {n: m for n, m in self.masters.items() if n in hidden}
         rest = {n: m for n, m in self.masters.items() if n not in matrices}
         self._optimizers: list[tuple[torch.optim.Optimizer, list[str], float]] = []
         if config.optimizer == "muon" and matrices:
