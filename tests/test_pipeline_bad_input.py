@@ -40,6 +40,13 @@ def test_alone_it_ends_the_build_with_one_line(name: str, tmp_path: Path, capsys
     assert (tmp_path / "in" / name).read_bytes() == content
 
 
+def test_a_build_learns_what_it_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.md").write_text("# Loans\n\nA loan is an agreement to bring a tool back within seven days.\n")
+    out = tmp_path / "out"
+    assert main(["build", str(tmp_path / "a.md"), "--out", str(out), "--set", "train.objective=distill"]) == 2
+    assert "a build learns the questions that it writes" in capsys.readouterr().err and not out.exists()
+
+
 def test_one_good_file_among_nine_bad_is_used_and_the_nine_are_listed(tmp_path: Path) -> None:
     folder = tmp_path / "in"
     folder.mkdir()

@@ -114,6 +114,8 @@ def test_three_rows_are_learned_with_the_default_settings(tmp_path: Path, capsys
 def test_wrong_input_is_one_line_and_exit_2(
     llama: Path, chat_rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    adapted = tmp_path / "adapted"
+    (adapted / "adapter").mkdir(parents=True)
     cases = [
         (tmp_path / "none.jsonl", llama, (), "no such file"),
         (chat_rows, llama, ("train.method=nonsense",), "nonsense"),
@@ -121,6 +123,8 @@ def test_wrong_input_is_one_line_and_exit_2(
         (chat_rows, llama, ("train.objective=seq2seq",), "decoder"),
         (chat_rows, llama, ("train.objective=distill",), "teacher"),
         (chat_rows, tmp_path / "nowhere", (), "nowhere"),
+        (chat_rows, Path("007"), (), "unknown base '007'"),
+        (chat_rows, adapted, (), "holds an adapter, not a whole model"),
         (chat_rows, llama, ("train.trackers=[nonsense]",), "nonsense"),
     ]
     for data, base, settings, said in cases:
