@@ -231,3 +231,17 @@ def test_two_programs_are_not_mixed(tmp_path: Path) -> None:
     one = telegram(tmp_path / "result.json", TELEGRAM)
     with pytest.raises(InputError, match="chats of two programs: Telegram and WhatsApp"):
         read_chats([one, write(tmp_path / "a.txt", IOS)])
+
+
+def test_chats_of_one_file_name_are_two_and_a_later_export_adds_its_own(tmp_path: Path) -> None:
+    same = "[13/02/24, 21:05:07] Anna Okafor: A happy new year\n"
+    ben = same + "[13/02/24, 21:06:00] Ben Tamm: ok\n[13/02/24, 21:06:00] Ben Tamm: ok\n"
+    cleo = same + "[13/02/24, 21:07:00] Cleo Brandt: thanks\n"
+    files = [write(tmp_path / name / "_chat.txt", text) for name, text in (("a", ben), ("b", cleo))]
+    chat = read_chats(files)
+    assert len(said(chat)) == 5 and chat.notes == [] and len({m.channel for m in chat.messages}) == 2
+    later = write(tmp_path / "c" / "_chat.txt", ben + "[14/02/24, 08:00:00] Anna Okafor: two\nlines\n")
+    chat = read_chats([*files, later, files[0]])
+    assert [text for _, text in said(chat)[5:]] == ["two\nlines"]
+    assert chat.messages[0].channel == chat.messages[-1].channel
+    assert chat.notes == ["6 messages came twice and are kept once"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -121,3 +122,19 @@ def test_a_number_of_rows_below_one_is_wrong_usage(tmp_path: Path) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["data", "show", write(tmp_path, *pairs(3)), "--rows", "0"])
     assert stop.value.code == 2
+
+
+@pytest.mark.parametrize("times", [lambda n: f"{1700000000 + n}", lambda n: f"202403{n + 1:02d}"], ids=["epoch", "day"])
+def test_a_split_by_time_reads_the_text_of_a_table(tmp_path: Path, times: Callable[[int], str]) -> None:
+    rows = "".join(f"{row['input']},{row['output']},{times(n)}\n" for n, row in enumerate(pairs(20)))
+    (tmp_path / "a.csv").write_text(f"input,output,at\n{rows}")
+    out = tmp_path / "out"
+    assert main(["data", "split", str(tmp_path / "a.csv"), "--time", "at", "--out", str(out)]) == 0
+    assert [json.loads(line)["at"] for line in (out / "test.jsonl").open()] == [times(18), times(19)]
+
+
+@pytest.mark.parametrize("time", ["soon", "nan", "", "20241301"])
+def test_a_time_that_is_none_is_refused(tmp_path: Path, capsys: Out, time: str) -> None:
+    data = write(tmp_path, {**pairs(1)[0], "at": time})
+    assert main(["data", "split", data, "--time", "at", "--out", str(tmp_path / "out")]) == 2
+    assert "data.jsonl:1: 'at' holds no time" in capsys.readouterr().err

@@ -225,3 +225,54 @@ def test_all_of_them_at_once_through_the_walk() -> None:
         "dropped": {"hidden slide": 1, "text repeated on slides": 3},
     }
     assert ("Otter", "seats", "6") in cells(result.documents[-1])
+
+
+def from_xlsx(folder: Path, rows: list[list[object]], hidden: str = "") -> Document:
+    import openpyxl
+
+    book = openpyxl.Workbook()
+    for row in rows:
+        book.active.append(row)
+    if hidden:
+        book.active.column_dimensions[hidden].hidden = True
+    book.save(folder / "a.xlsx")
+    return parsed(folder / "a.xlsx")
+
+
+def test_tables_side_by_side_on_a_sheet_are_two(tmp_path: Path) -> None:
+    document = from_xlsx(
+        tmp_path,
+        [
+            ["Prices and offices"],
+            ["Plan", "Price", "Seats", None, "City", "Staff"],
+            ["Basic", 5, 3, None, "Bonn", 12],
+            ["Team", 9, 8, None, "Lyon", 7],
+            [None, None, None, None, "Oslo", 4],
+        ],
+    )
+    assert tables_in(document) == 2 and texts(document, "paragraph") == ["Prices and offices"]
+    assert [cell for cell in cells(document) if cell[1] in {"Seats", "City", "Staff"}] == [
+        ("Basic", "Seats", "3"),
+        ("Team", "Seats", "8"),
+        ("", "City", "Bonn"),
+        ("Bonn", "Staff", "12"),
+        ("", "City", "Lyon"),
+        ("Lyon", "Staff", "7"),
+        ("", "City", "Oslo"),
+        ("Oslo", "Staff", "4"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rows", "hidden"),
+    [
+        ([["Item", "Note", None, "2023", "2024"], ["Rent", "a", None, 5, 6], ["Heat", "b", None, 7, 8]], ""),
+        ([["Item", None, "2023", "2024"], ["Rent", None, "five", 6], ["Heat", None, "seven", 8]], ""),
+        ([["Item", "Note", None, "Who", "2024"], ["Rent", "a", None, "Ann", 6], ["Heat", "b", None, "Ben", 8]], "C"),
+    ],
+    ids=["numbers set apart", "one column", "hidden"],
+)
+def test_an_empty_column_alone_does_not_cut_a_table(tmp_path: Path, rows: list[list[object]], hidden: str) -> None:
+    """The control of the one above."""
+    document = from_xlsx(tmp_path, rows, hidden)
+    assert tables_in(document) == 1 and ("Heat", "8") in [(row, text) for row, _, text in cells(document)]

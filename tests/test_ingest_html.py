@@ -101,3 +101,40 @@ def test_a_declared_encoding_is_honoured(tmp_path: Path) -> None:
     assert read(tmp_path, page.encode("cp1252")).text == "caf\u00e9 \u2013 ok"
     with pytest.raises(InputError, match="not UTF-8"):
         read(tmp_path, "<p>caf\u00e9</p>".encode("cp1252"))
+
+
+@pytest.mark.parametrize(
+    ("rows", "text"),
+    [
+        ("<tr><form><td>a</td><td>b</td></form></tr>", "a | b"),
+        ("<td>a</td><td>b</td>", "a | b"),
+        ("<tr><td>a</td><td>b</td></tr><td>c</td><tr><td>d</td></tr>", "a | b\nc\nd"),
+        ("<caption>Sum</caption>stray<tr><td>a</td>words<td>b</td></tr>", "Sum\n\nstray words\n\na | b"),
+        ("<tr hidden><td>a</td><td>b</td></tr>", ""),
+    ],
+)
+def test_an_irregular_table_costs_no_word_and_no_page(tmp_path: Path, rows: str, text: str) -> None:
+    document = read(tmp_path, f"<p>before</p><table>{rows}</table><p>after</p>")
+    assert document.text == "\n\n".join(filter(None, ["before", text, "after"]))
+
+
+def test_hidden_rows_and_cells_are_no_content(tmp_path: Path) -> None:
+    document = read(
+        tmp_path,
+        "<table><tr><th>Plan<th>Price<th>Cost<th>Seats</tr>"
+        "<tr><td rowspan=3>Basic<td>$5<td hidden>$1<td>3</tr>"
+        '<tr style="display:none"><td>$4<td>$1<td>2</tr><tr><td>$7<td><td>4</tr>'
+        "<tr><td>Team<td>$9<td aria-hidden=true>$2<td>8</tr>"
+        "<tbody hidden><tr><td>Old<td>$1<td>$1<td>1</tr></tbody></table>",
+    )
+    assert cells(document)[4:] == [
+        ("", "Plan", "Basic"),
+        ("Basic", "Price", "$5"),
+        ("Basic", "Seats", "3"),
+        ("Basic", "Price", "$7"),
+        ("Basic", "Seats", "4"),
+        ("", "Plan", "Team"),
+        ("Team", "Price", "$9"),
+        ("Team", "Seats", "8"),
+    ]
+    assert document.metadata["dropped"] == {"hidden": 4}

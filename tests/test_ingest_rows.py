@@ -157,3 +157,29 @@ def test_a_database_beside_files_and_its_fingerprint(tmp_path: Path, database: s
     assert [a == b for a, b in zip(before, fingerprint([note, database], config), strict=True)] == [True, False]
     with pytest.raises(InputError, match="no such table"):
         fingerprint([database], IngestConfig(query="SELECT a FROM b"))  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    ("content", "columns", "cell"),
+    [
+        ('"name", "street", "no"\n"Ann", "Main St 1, Bonn", 5\n', ["name", "street", "no"], "Main St 1, Bonn"),
+        ("Gewicht, kg;Preis, EUR\n1,5;2,5\n", ["Gewicht, kg", "Preis, EUR"], "2,5"),
+        ("a, b\tc, d\n1, 2\t3, 4\n", ["a, b", "c, d"], "3, 4"),
+        ("sep=;\nname;a,b\nTea;1,5\n", ["name", "a,b"], "1,5"),
+        ('"sep=|"\nname|price\nTea|1,5\n', ["name", "price"], "1,5"),
+        ("name,price,,\nTea,5,,\n", ["name", "price"], "5"),
+        ("Country,2019,2020\nNorway,5,1950\nPeru,7,8\n", ["Country", "2019", "2020"], "1950"),
+        (",2019,2020\nNorway,5,6\n", ["", "2019", "2020"], "6"),
+        ("Rome,1914,1918\nBonn,1939,1945\n", [], "1945"),
+        ("name,price,\nTea,5,good\n", [], "good"),
+    ],
+)
+def test_the_dialects_of_csv(tmp_path: Path, content: str, columns: list[str], cell: str) -> None:
+    (document,) = from_csv(tmp_path, content)
+    assert document.metadata["columns"] == columns and cell in [text for _, _, text in cells(document)]
+    assert "sep=" not in document.text and faults(document) == []
+
+
+def test_a_stated_delimiter_is_a_line_of_the_file(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"a\.csv: line 3: not CSV"):
+        from_csv(tmp_path, 'sep=;\nname;say\n"Dog;woof\n')

@@ -8,10 +8,13 @@ training are moved there and counted.
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,6 +32,7 @@ from tinyforge.run import write_json, write_jsonl
 
 NEAR = 0.7  # Jaccard similarity of word 3-grams from which rows stay together; stricter than what dedupe takes out
 _LONG_ANSWER = 8  # words from which rows with the same answer stay together; shorter ones are yes, no and names
+_COMPACT_DATE = re.compile(r"[12]\d{7}")
 Part = Literal["train", "dev", "test"]
 PARTS: tuple[Part, ...] = ("train", "dev", "test")
 
@@ -121,13 +125,23 @@ def _time(raw: Mapping[str, Any], example: Example, column: str, place: str) -> 
     if not column:
         origin = origin_of(example.metadata)
         return float(origin.start) if origin else None
-    value = raw.get(column)
     try:
-        return float(value) if isinstance(value, (int, float)) else datetime.fromisoformat(str(value)).timestamp()
+        return _seconds(raw.get(column))
     except ValueError:
         raise InputError(
-            f"{place}: {column!r} holds no time ({value!r}).", "Use seconds since 1970 or 2024-03-01T10:00:00."
+            f"{place}: {column!r} holds no time ({raw.get(column)!r}).",
+            "Use seconds since 1970 or 2024-03-01T10:00:00.",
         ) from None
+
+
+def _seconds(value: Any) -> float:
+    """Of seconds, which CSV holds as text, or of a date, which text of eight digits is. Raises ValueError."""
+    text = str(value).strip()
+    if isinstance(value, int | float) or not _COMPACT_DATE.fullmatch(text):
+        with suppress(ValueError):
+            if isfinite(seconds := float(text)):
+                return seconds
+    return datetime.fromisoformat(text).timestamp()
 
 
 def _links(items: Sequence[Item], wish: Wish) -> Iterator[tuple[int, int]]:

@@ -24,6 +24,7 @@ _UNSEEN = re.compile(
 _TIGHT: frozenset[BlockKind] = frozenset({"list_item", "table_row"})
 _KEEPS_LINES: frozenset[BlockKind] = frozenset({"paragraph", "quote"})
 _CELL_GAP = " | "
+_YEAR = re.compile(r"(?:1[5-9]|20)\d\d")
 
 
 def seen(text: str) -> str:
@@ -152,7 +153,7 @@ def guess_header_rows(grid: Sequence[Sequence[str]]) -> int:
     """
     if len(grid) < 2:
         return 0
-    if not names_columns(grid[0]):
+    if not names_columns(grid[0], grid[1:]):
         return 0
     if len(grid[0]) > 2:
         return 1
@@ -160,10 +161,25 @@ def guess_header_rows(grid: Sequence[Sequence[str]]) -> int:
     return int(values_are_numbers and not any(map(str.isdigit, grid[0][1])))
 
 
-def names_columns(row: Sequence[str]) -> bool:
-    """Whether a row can be the names of columns: two or more, filled in, different and short, each with a letter."""
+def names_columns(row: Sequence[str], below: Sequence[Sequence[str]]) -> bool:
+    """Whether a row can be the names of columns: two or more, filled in, different and short, each with a letter.
+
+    After the first column years are names as well, where there are several and the values below them are none.
+    """
     names = [clean(cell) for cell in row]
     said = names[1:] if len(names) > 2 and not names[0] else names  # the corner above row headers may be blank
-    if len(names) < 2 or len(set(said)) < len(said) or not all(re.search(r"[^\W\d]", name) for name in said):
+    if len(names) < 2 or len(set(said)) < len(said):
+        return False
+    years = _years(names, below)
+    if not all(name in years or re.search(r"[^\W\d]", name) for name in said):
         return False
     return max(map(len, names)) <= 60 and not any(name.endswith(":") for name in names)
+
+
+def _years(names: Sequence[str], below: Sequence[Sequence[str]]) -> set[str]:
+    """The names that are years; none of them where the column of one holds nothing else."""
+    years = {place: name for place, name in enumerate(names) if place and _YEAR.fullmatch(name)}
+    values = ([row[place].strip() for row in below if place < len(row)] for place in years)
+    if len(years) < 2 or any(all(_YEAR.fullmatch(value) for value in column if value) for column in values):
+        return set()
+    return set(years.values())

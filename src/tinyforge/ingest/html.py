@@ -13,6 +13,7 @@ from bs4.element import CData, NavigableString, PageElement, Tag
 from tinyforge.ingest.builder import TextBuilder, clean, guess_header_rows
 from tinyforge.ingest.chats.signs import refuse_page
 from tinyforge.ingest.html_exports import ExportedPage, exported_page
+from tinyforge.ingest.html_table import Cell, grid_of, is_layout
 from tinyforge.ingest.reading import read_text
 from tinyforge.records import BlockKind, Document
 
@@ -166,17 +167,30 @@ class _Reader:
             self.out.add("list_item", term, level=self.depth, marker="- ")
 
     def _table(self, tag: Tag) -> None:
-        from tinyforge.ingest.html_table import grid_of, is_layout
-
         if is_layout(tag):
             self.walk(tag)
             self.flush()
             return
-        caption = tag.find("caption", recursive=False)
-        if isinstance(caption, Tag):
-            self.out.add("paragraph", self.text_of(caption))
-        grid, shown, header_rows = grid_of(tag, self.text_of)
+        grid, shown, header_rows = grid_of(self._cells(tag, tag), self.text_of)
+        self.flush()
         self.out.table(grid, guess_header_rows(grid) if header_rows is None else header_rows, shown)
+
+    def _cells(self, tag: Tag, row: Tag, seen: bool = True) -> Iterator[Cell]:
+        """The cells of a table, wherever they stand in it; its caption and stray text are added on the way."""
+        for child in tag.children:
+            if not isinstance(child, Tag):
+                if seen and type(child) in (NavigableString, CData):
+                    self.inline.append(f" {child} ".replace("\n", " "))
+                continue
+            if reason := _why_dropped(child) if seen else "":
+                self.dropped[reason] += 1
+            stays = seen and not reason
+            if child.name in {"td", "th"}:
+                yield Cell(row, child, stays)
+            elif child.name == "caption" and stays:
+                self.out.add("paragraph", self.text_of(child))
+            else:
+                yield from self._cells(child, child if child.name == "tr" else row, stays)
 
     def text_of(self, tag: Tag) -> str:
         """What an element shows, as one line."""

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby
+from typing import NamedTuple
 
 from bs4.element import Tag
 
 _WIDEST_SPAN = 100
+
+
+class Cell(NamedTuple):
+    """A cell and the row that it stands in: the table itself where old pages write it outside of any."""
+
+    row: Tag
+    tag: Tag
+    seen: bool
 
 
 def is_layout(table: Tag) -> bool:
@@ -21,46 +31,47 @@ def _span(cell: Tag, name: str) -> int:
     return min(max(int(value), 1), _WIDEST_SPAN) if value.isdecimal() else 1
 
 
-def _cells(row: Tag) -> list[Tag]:
-    return row.find_all(["td", "th"], recursive=False)
-
-
-def _header_rows(rows: list[Tag]) -> int | None:
+def _header_rows(rows: list[list[Cell]]) -> int | None:
     """How many leading rows are marked as a header; None where none is."""
     count = 0
     for row in rows:
-        cells = _cells(row)
-        if row.find_parent("thead") is None and not all(cell.name == "th" for cell in cells):
+        if row[0].row.find_parent("thead") is None and not all(cell.tag.name == "th" for cell in row):
             break
         count += 1
     return count if 0 < count < len(rows) else None
 
 
-def _place(rows: list[Tag]) -> Iterator[tuple[int, int, Tag, bool]]:
+def _place(rows: list[list[Cell]]) -> Iterator[tuple[int, int, Cell, bool]]:
     """``(row, column, cell, is where the cell is written)`` for every place that a cell covers."""
     taken: set[tuple[int, int]] = set()
     for number, row in enumerate(rows):
         column = 0
-        for cell in _cells(row):
+        for cell in row:
             while (number, column) in taken:
                 column += 1
-            for down in range(min(_span(cell, "rowspan"), len(rows) - number)):
-                for right in range(_span(cell, "colspan")):
+            for down in range(min(_span(cell.tag, "rowspan"), len(rows) - number)):
+                for right in range(_span(cell.tag, "colspan")):
                     taken.add((number + down, column + right))
                     yield number + down, column + right, cell, down == right == 0
 
 
-def grid_of(table: Tag, text_of: Callable[[Tag], str]) -> tuple[list[list[str]], list[list[bool]], int | None]:
-    """Texts, where each is written, and the number of header rows (None: not marked)."""
-    rows = [row for row in table.find_all("tr") if _cells(row)]
+def grid_of(
+    cells: Iterable[Cell], text_of: Callable[[Tag], str]
+) -> tuple[list[list[str]], list[list[bool]], int | None]:
+    """Texts, where each is written, and the number of header rows (None: not marked).
+
+    Cells that are not seen are blank. Rows of none but these are left out last, as spanning cells reach across them.
+    """
+    rows = [list(row) for _, row in groupby(cells, key=lambda cell: id(cell.row))]
     places = list(_place(rows))
-    width = 1 + max(column for _, column, _, _ in places)
+    width = 1 + max((column for _, column, _, _ in places), default=-1)
     grid = [[""] * width for _ in rows]
     shown = [[False] * width for _ in rows]
     texts: dict[int, str] = {}
     for row, column, cell, first in places:
-        if id(cell) not in texts:
-            texts[id(cell)] = text_of(cell)
-        grid[row][column] = texts[id(cell)]
+        if id(cell.tag) not in texts:
+            texts[id(cell.tag)] = text_of(cell.tag) if cell.seen else ""
+        grid[row][column] = texts[id(cell.tag)]
         shown[row][column] = first
-    return grid, shown, _header_rows(rows)
+    seen = [number for number, row in enumerate(rows) if any(cell.seen for cell in row)]
+    return [grid[n] for n in seen], [shown[n] for n in seen], _header_rows([rows[n] for n in seen])

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import posixpath
+import re
 import zipfile
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,13 @@ class _Row:
     def keep(self, columns: list[int]) -> None:
         self.texts = [self.texts[column] for column in columns]
         self.written = [self.written[column] for column in columns]
+
+    def part(self, columns: list[int]) -> _Row:
+        """The row in some of its columns only."""
+        part = replace(self)
+        part.keep(columns)
+        part.spans = self.spans and any(bool(t) and not w for t, w in zip(part.texts, part.written, strict=True))
+        return part
 
     def says_one_thing(self) -> bool:
         return sum(bool(text) and place for text, place in zip(self.texts, self.written, strict=True)) == 1
@@ -124,14 +133,28 @@ class _Reader:
     def _hide_columns(self, rows: dict[int, _Row], hidden: set[int]) -> None:
         told = {c for c in hidden if any(c <= len(row.texts) and row.texts[c - 1] for row in rows.values())}
         self.dropped["hidden column"] += len(told)
-        for row in rows.values() if told else ():
-            row.keep([column for column in range(len(row.texts)) if column + 1 not in told])
+        for row in rows.values() if hidden else ():  # an empty one too, since it parts nothing that is seen
+            row.keep([column for column in range(len(row.texts)) if column + 1 not in hidden])
 
     def _block(self, rows: list[_Row]) -> None:
-        """A run of rows with no empty one between: lines above the table, then the table."""
+        """A run of rows with no empty one between: lines above, then its tables from left to right."""
         width = max(len(row.texts) for row in rows)
         for row in rows:
             row.widen(width)
+        above = next((place for place, row in enumerate(rows) if not row.says_one_thing()), len(rows))
+        parts = _side_by_side(rows[above:])
+        if len(parts) < 2:
+            self._table(rows)
+            return
+        for row in rows[:above]:
+            self.out.add("paragraph", max(row.texts))
+        for part in parts:
+            for run in _blocks({number: row for number, row in enumerate(part) if any(map(str.strip, row.texts))}):
+                self._table(run)
+
+    def _table(self, rows: list[_Row]) -> None:
+        """Lines above the table, then the table."""
+        width = len(rows[0].texts)
         used = [column for column in range(width) if any(row.texts[column].strip() for row in rows)]
         for row in rows:
             row.keep(used)
@@ -187,6 +210,32 @@ def _blocks(rows: dict[int, _Row]) -> Iterator[list[_Row]]:
         last = number
     if block:
         yield block
+
+
+def _side_by_side(rows: list[_Row]) -> list[list[_Row]]:
+    """The tables that empty columns part: each of two columns or more, those after the first with names of its rows.
+
+    Numbers behind an empty column belong to the names before it, as in accounts that are set with space.
+    """
+    width = len(rows[0].texts) if rows else 0
+    filled = [any(row.texts[column].strip() for row in rows) for column in range(width)]
+    tables: list[list[int]] = []
+    for is_filled, group in groupby(range(width), key=filled.__getitem__):
+        columns = list(group)
+        if not is_filled:
+            continue
+        if tables and (min(len(tables[-1]), len(columns)) < 2 or not _names_rows(rows, columns[0], tables[-1][0])):
+            tables[-1] += columns
+        else:
+            tables.append(columns)
+    return [[row.part(columns) for row in rows] for columns in tables]
+
+
+def _names_rows(rows: list[_Row], column: int, before: int) -> bool:
+    """Whether a column says words below its first cell, or has the name of the column that does so before it."""
+    first, *below = (row.texts[column] for row in rows if row.texts[column].strip())
+    own = next(row.texts[before] for row in rows if row.texts[before].strip())
+    return first == own or any(re.search(r"[^\W\d]", text) for text in below)
 
 
 def _open(path: Path) -> Any:

@@ -25,7 +25,8 @@ def make_index(
 
     Only passages that changed are embedded. The summary: ``added``, ``changed``, ``unchanged`` and ``removed`` sources,
     ``passages``, how many were ``embedded``, ``replaced`` stand-ins and ``skipped`` files, each ``{source, reason}``.
-    Raises InputError when ``out`` holds something else, or an index of another embedding model.
+    Raises InputError when ``out`` holds something else, or an index of another embedding model, or is the folder that
+    the person stands in.
     """
     from tinyforge.ingest import read_sources
 
@@ -47,11 +48,18 @@ def make_index(
 def _before(out: str, embedder: Embedder) -> list[tuple[str, str]]:
     """``(source, document)`` of the index that is there, once it is known that it may be replaced."""
     location = out if "://" in out else Path(out)
+    if isinstance(location, Path) and Path.cwd().is_relative_to(location.resolve()):
+        raise InputError(
+            f"{out}: is the folder that this runs in, and an index is replaced as a whole.",
+            "Run it from elsewhere, or give --out a folder of its own, such as index.",
+        )
     if not exists(location):
         if isinstance(location, Path) and location.exists() and (not location.is_dir() or any(location.iterdir())):
             raise InputError(f"{out}: holds something that is no index.", "Give --out a new or empty folder.")
         return []
     meta = read_meta(location)
+    if "embedding_hash" not in meta:
+        raise InputError(f"{out}: holds something that is no index.", "Give --out a new or empty folder.")
     if meta["embedding_hash"] != embedder.content_hash:
         raise InputError(
             f"{out}: was embedded with {meta['embedding_model']!r}, not with {embedder.name!r}.",

@@ -7,14 +7,16 @@ dates of the file. A line without a date continues the message before it.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from itertools import pairwise
 
 from tinyforge.errors import InputError
 from tinyforge.ingest.chats.records import Chat, ChatMessage, why_unused
 from tinyforge.ingest.chats.source import Files
+from tinyforge.records import content_id
 
 _TIME = r"(\d{1,2})[:.](\d{2})(?:[:.](\d{2}))?(?: ?([ap])\.? ?m\.?)?"
 _DATE = r"(\d{1,4})([./-]) ?(\d{1,2})[./-] ?(\d{2,4})\.?"
@@ -71,8 +73,19 @@ def read(files: Files, name: str) -> Chat:
     order, note = _date_order(heads, f"{files.path}: {name}")
     if note:
         chat.notes.append(note)
-    chat.messages += [_message(chat, line, order, f"{files.path.name}/{name}") for line in heads]
+    messages = [_message(chat, line, order) for line in heads]
+    people = list(chat.people)[:2]  # a message that was sent to many begins several chats
+    chat.messages += _identified(messages, content_id("WhatsApp", str(messages[0].time), heads[0].rest, *people))
     return chat
+
+
+def _identified(messages: Sequence[ChatMessage], channel: str) -> Iterator[ChatMessage]:
+    """With ids by content, as WhatsApp writes none: every chat has the same file name, a later export other lines."""
+    count: Counter[tuple[str, str, str]] = Counter()
+    for message in messages:
+        said = (str(message.time), message.author, message.text)
+        count[said] += 1
+        yield replace(message, id=content_id(*said, str(count[said])), channel=channel)
 
 
 def _heads(text: str) -> list[_Line]:
@@ -127,7 +140,7 @@ def _disorder(lines: Sequence[_Line], order: str) -> tuple[int, float]:
     return back, max(days) - min(days)
 
 
-def _message(chat: Chat, line: _Line, order: str, channel: str) -> ChatMessage:
+def _message(chat: Chat, line: _Line, order: str) -> ChatMessage:
     day = _day(line, order)
     if day is None:
         raise ValueError(f"line {line.number} has no date in the order {order}")
@@ -138,11 +151,11 @@ def _message(chat: Chat, line: _Line, order: str, channel: str) -> ChatMessage:
     author = chat.meet(name, [name]) if name else ""
     text, unused = _said(body) if name else ("", "system message")
     return ChatMessage(
-        id=str(line.number),
+        id="",
         author=author,
         time=day.timestamp() + line.seconds,
         text=text,
-        channel=channel,
+        channel="",
         place=f"line {line.number}",
         unused=unused,
     )
