@@ -25,6 +25,11 @@ import urllib3
 LONGEST = 2000  # characters of a Discord message
 TURNS = 4  # earlier questions with their answers that go along
 PLACES = 3  # citations that are shown
+TOKENS = 256  # of an answer; without a limit one that rambles fills the model's context, and no question fits after it
+
+
+class TooLongError(RuntimeError):
+    """The conversation does not fit into the model's context."""
 
 
 class Model:
@@ -35,16 +40,21 @@ class Model:
         self._http = urllib3.PoolManager(timeout=timeout, retries=False)
 
     def answer(self, messages: list[dict[str, str]]) -> tuple[str, list[dict[str, Any]]]:
-        """The answer's text and its citations. Raises RuntimeError with the server's own words when it refuses."""
+        """The answer's text and its citations. Raises RuntimeError with the server's own words when it refuses.
+
+        TooLongError is raised for a conversation that does not fit.
+        """
         headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
-        body = {"model": self.name, "messages": messages}
+        body = {"model": self.name, "messages": messages, "max_tokens": TOKENS}
         try:
             reply = self._http.request("POST", f"{self.url}/v1/chat/completions", json=body, headers=headers)
             data = json.loads(reply.data)
         except (urllib3.exceptions.HTTPError, ValueError) as error:
             raise RuntimeError(f"the model cannot be reached ({type(error).__name__})") from error
         if reply.status != 200:
-            raise RuntimeError(data.get("error", {}).get("message", f"the server answered {reply.status}"))
+            error = data.get("error", {})
+            kind = TooLongError if error.get("code") == "context_length_exceeded" else RuntimeError
+            raise kind(error.get("message", f"the server answered {reply.status}"))
         return data["choices"][0]["message"]["content"], data.get("tinyforge", {}).get("citations", [])
 
 
@@ -62,6 +72,9 @@ class Memory:
 
     def add(self, channel: int, question: str, answer: str) -> None:
         self._kept[channel].append((question, answer))
+
+    def forget(self, channel: int) -> None:
+        self._kept.pop(channel, None)
 
 
 def question_in(content: str, bot: int) -> str:
@@ -93,9 +106,12 @@ def parts(text: str, longest: int = LONGEST) -> list[str]:
 
 async def reply_to(model: Model, memory: Memory, channel: int, question: str) -> list[str]:
     """The messages that answer a question in a channel; what goes wrong is said in one of them."""
-    messages = memory.messages(channel, question)
     try:
-        answer, citations = await asyncio.to_thread(model.answer, messages)
+        try:
+            answer, citations = await asyncio.to_thread(model.answer, memory.messages(channel, question))
+        except TooLongError:
+            memory.forget(channel)
+            answer, citations = await asyncio.to_thread(model.answer, memory.messages(channel, question))
     except RuntimeError as error:
         return parts(f"I cannot answer: {error}.")
     memory.add(channel, question, answer)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -387,6 +389,33 @@ def test_a_method_that_does_not_fit_is_refused_in_one_line(bases: Any, family: s
     with pytest.raises(InputError, match=why) as caught:
         adapters.attach(load_model(bases(family), "fp32"), settings(method), 0)
     assert "\n" not in str(caught.value)
+
+
+def with_another_rank(folder: Path) -> None:
+    path = folder / "adapter_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "r": 3}))
+
+
+def cut_off(folder: Path) -> None:
+    path = folder / "adapter_model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+@pytest.mark.parametrize("damage", [with_another_rank, cut_off])
+@pytest.mark.parametrize("beside", [False, True])
+def test_an_adapter_that_does_not_fit_leaves_the_model_as_it_was(
+    story: Any, tmp_path: Path, damage: Any, beside: bool
+) -> None:
+    told = story("llama", "lora")
+    shutil.copytree(told.adapter, tmp_path / "bad")
+    damage(tmp_path / "bad")
+    model = load_base(told.folder, "lora")
+    around = adapters.add(model, told.adapter, "good") if beside else model
+    with pytest.raises(InputError, match="bad: does not fit the model"):
+        adapters.add(around, tmp_path / "bad", "bad")
+    assert torch.equal(logits(around), told.trained if beside else told.base)
+    if not beside:
+        assert torch.equal(logits(adapters.add(model, told.adapter, "good")), told.trained)
 
 
 def test_missing_bitsandbytes_names_the_extra(bases: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,11 +57,22 @@ def test_several_indexes(docs: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert code == 0 and told.index("boat.md") < told.index("card.md") and "\x1b" not in told
 
 
-def test_wrong_input_is_refused(docs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_input_is_refused(
+    docs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = sorted(path.name for path in docs.iterdir())
     code, _, told = call(capsys, "index", str(docs), "--out", str(docs))
     assert code == 2 and "holds something that is no index" in told
     assert sorted(path.name for path in docs.iterdir()) == before
+    monkeypatch.chdir(tmp_path)
+    code, _, told = call(capsys, "index", str(docs), "--out", ".")
+    assert code == 2 and "is the folder that this runs in" in told
+    for foreign in ("[]", "{}", '{"format": "png"}', '{"format": 1}'):
+        (tmp_path / "other").mkdir(exist_ok=True)
+        (tmp_path / "other" / "meta.json").write_text(foreign)
+        for words in (("index", str(docs), "--out", "other"), ("search", "other", "x")):
+            code, _, told = call(capsys, *words)
+            assert code == 2 and "holds something that is no index" in told
     code, _, told = call(capsys, "search", str(tmp_path), "x")
     assert code == 2 and "is not a search index" in told and "tinyforge index" in told
     call(capsys, "index", str(docs), "--out", str(tmp_path / "kb"))
@@ -91,6 +102,8 @@ def test_an_answer_follows_the_documents_and_not_what_the_model_was_trained_on(
     assert call(capsys, *train)[0] == 0
     assert call(capsys, "index", str(docs), "--out", kb)[0] == 0
     assert json.loads(call(capsys, "predict", run, asked[0], "--json")[1])[0]["text"] == learned
+    code, _, told = call(capsys, "ask", run, asked[0], "--variant", "base")
+    assert code == 2 and "has no variant 'base'. It has: tuned." in told
     for variant in ("tuned", "tuned+retrieval"):
         told = call(capsys, "ask", run, asked[0], "--knowledge", kb, "--variant", variant, "--json")[1]
         reply = json.loads(told)

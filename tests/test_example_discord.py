@@ -32,13 +32,17 @@ class Server(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.seen.append({"path": self.path, "key": self.headers.get("Authorization"), **body})
-        refused = body["messages"][-1]["content"] == "boom"
+        refused = body["messages"][-1]["content"] == "boom" or (
+            len(body["messages"]) > 1 and body["messages"][-1]["content"] == "long"
+        )
         citations = [{"source": "a.md", "section": "Fees", "page": 2}] * 2
         answer = {
             "choices": [{"message": {"content": f"{len(body['messages'])} messages"}}],
             "tinyforge": {"citations": citations},
         }
-        data = json.dumps({"error": {"message": "the prompt is too long"}} if refused else answer).encode()
+        data = json.dumps(
+            {"error": {"message": "the prompt is too long", "code": "context_length_exceeded"}} if refused else answer
+        ).encode()
         self.send_response(400 if refused else 200)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
@@ -66,7 +70,9 @@ def test_it_asks_remembers_each_channel_and_shows_places(bot: ModuleType, url: s
     assert ask(1, "one") == ["1 messages\n-# a.md, Fees, page 2"]
     assert ask(1, "two")[0].startswith("3 messages") and ask(2, "other")[0].startswith("1 messages")
     assert ask(1, "three")[0].startswith("5 messages") and ask(1, "four")[0].startswith("5 messages")  # two turns
+    assert ask(1, "long")[0].startswith("1 messages") and ask(1, "five")[0].startswith("3 messages")  # begun anew
     assert ask(1, "boom") == ["I cannot answer: the prompt is too long."]
+    assert all(seen["max_tokens"] == bot.TOKENS for seen in Server.seen)
     assert Server.seen[0]["path"] == "/v1/chat/completions" and Server.seen[0]["key"] == "Bearer secret"
     assert Server.seen[0]["model"] == "handbook"
     gone = bot.Model("http://127.0.0.1:9", "x")

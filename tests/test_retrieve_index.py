@@ -167,6 +167,14 @@ def test_moved_index_still_opens(folder: Path, tmp_path: Path) -> None:
     assert Index.open(tmp_path / "elsewhere").search("late fees", 1)[0].path[-1] == "Late Fees"
 
 
+def test_the_folder_one_stands_in_can_become_an_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    Index.build(".", handbook()[:1], CONFIG)
+    monkeypatch.chdir(tmp_path)
+    assert Index.open("here").search("late fees", 1) and [path.name for path in tmp_path.iterdir()] == ["here"]
+
+
 def test_not_an_index(tmp_path: Path, folder: Path) -> None:
     with pytest.raises(InputError, match="not a search index"):
         Index.open(tmp_path)

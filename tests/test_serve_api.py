@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import queue
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,12 @@ import openai
 import pytest
 from pydantic import BaseModel
 
-from live_server import Live, live, make_adapter, make_all, named
+from live_server import Live, live, make_adapter, make_all, make_build, named
 from retrieve_sample import handbook
+from tinyforge.run import read_json, write_json
+from tinyforge.serve.api import plain, responses
+from tinyforge.serve.engines import StoppingError
+from tinyforge.serve.load import Answerer
 
 ASKED: list[Any] = [{"role": "user", "content": "What is a loan?"}]
 
@@ -66,6 +71,22 @@ def test_chat_whole_and_as_a_stream(client: openai.OpenAI) -> None:
     text = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
     assert text == whole.choices[0].message.content and len(chunks) > 10
     assert chunks[-1].usage == whole.usage and chunks[-2].choices[0].finish_reason == "length"
+
+
+@pytest.mark.parametrize("back", [lambda answer: answer, lambda answer: answer.model_dump()], ids=["as is", "dumped"])
+def test_an_answer_goes_back_with_the_next_question(client: openai.OpenAI, back: Callable[[Any], Any]) -> None:
+    def ask(answer: Any) -> Any:
+        messages = [*ASKED, answer, *ASKED]
+        return client.chat.completions.create(model="little", messages=messages, max_tokens=8).choices[0].message
+
+    first = client.chat.completions.create(model="little", messages=ASKED, max_tokens=8).choices[0].message
+    text = ask({"role": "assistant", "content": first.content}).content
+    assert ask(back(first)).content == text
+    before = client.responses.create(model="little", input=ASKED, max_output_tokens=8).output[0]
+    after = client.responses.create(model="little", input=[*ASKED, back(before), *ASKED], max_output_tokens=8)
+    assert after.output_text == text
+    with pytest.raises(openai.BadRequestError, match="tool_calls is not supported"):
+        ask({"role": "assistant", "content": "x", "tool_calls": [{"id": "1"}]})
 
 
 def test_n_seeds_stop_and_logprobs(client: openai.OpenAI) -> None:
@@ -140,6 +161,26 @@ def test_completions_embeddings_and_responses(client: openai.OpenAI) -> None:
     assert chat == answer.output_text
 
 
+def test_a_streamed_response_is_logged_and_where_it_fails_ends_with_an_error(
+    client: openai.OpenAI, server: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logged: list[Any] = []
+    monkeypatch.setattr(responses, "note_text", lambda request, *said: logged.append(said))
+    list(client.responses.create(model="little", input=ASKED, max_output_tokens=4, stream=True))
+    (asked, answered) = logged[0]
+    assert asked == ["What is a loan?"] and answered
+
+    def broken(*_: Any) -> None:
+        raise RuntimeError("out of order")
+
+    served = server.catalogue.get("little")
+    assert served is not None and served.base is not None
+    monkeypatch.setattr(served.base.engine, "_take", broken)
+    events: list[Any] = list(client.responses.create(model="little", input=ASKED, stream=True))
+    assert events[-1].type == "error" and "out of order" in events[-1].message
+    assert [event.sequence_number for event in events] == list(range(len(events)))
+
+
 def test_errors_are_those_of_the_client(client: openai.OpenAI) -> None:
     with pytest.raises(openai.NotFoundError, match="There are: little, handbook"):
         client.chat.completions.create(model="gpt-5", messages=ASKED)
@@ -165,8 +206,8 @@ def test_too_long_is_refused_with_both_counts_or_cut_and_said(client: openai.Ope
     assert no.value.code == "context_length_exceeded"
     cut = client.chat.completions.create(model="little", messages=long, max_tokens=8, extra_body={"truncate": True})
     extra: Any = cut.model_extra
-    assert extra["tinyforge"] == {"truncated": {"dropped_messages": 1}}
-    rest = client.chat.completions.create(model="little", messages=long[1:], max_tokens=8)
+    assert extra["tinyforge"] == {"truncated": {"dropped_messages": 2}}  # no answer begins a conversation
+    rest = client.chat.completions.create(model="little", messages=long[2:], max_tokens=8)
     assert "tinyforge" not in (rest.model_extra or {})
     assert rest.choices[0].message.content == cut.choices[0].message.content
     alone = client.chat.completions.create(
@@ -246,11 +287,46 @@ def test_documents_answer_with_exact_citations(server: Live, client: openai.Open
     assert other["tinyforge"]["declined"] and other["tinyforge"]["citations"] == []
     with pytest.raises(openai.BadRequestError, match="Use the model 'handbook:model'"):
         client.chat.completions.create(model="handbook", messages=asked, logprobs=True)
+    nothing: dict[str, Any] = {"stop": [], "n": None, "stream": None, "response_format": {"type": "text"}}
+    same = post(server, "/v1/chat/completions", model="handbook", messages=asked, **nothing)
+    assert same.json()["choices"][0]["message"]["content"] == whole.choices[0].message.content
     server.until_idle()
 
 
-def test_predict_and_classify(server: Live) -> None:
+def test_documents_answer_as_long_as_the_run_says_and_tell_when_that_cut_it(
+    places: dict[str, str], tmp_path: Path
+) -> None:
+    folder = make_build(Path(places["little"]), tmp_path / "build", "base")  # which says what it says, unchecked
+    config = read_json(folder / "config.json")
+    write_json(folder / "config.json", {**config, "evaluate": {**config["evaluate"], "max_new_tokens": 20}})
+    asked: Any = {"model": "build", "messages": [{"role": "user", "content": "What does a membership card cost?"}]}
+    with live([f"build={folder}"]) as server:
+        for more, tokens in (({}, 20), ({"max_tokens": 9}, 9)):
+            whole = post(server, "/v1/chat/completions", **asked, **more).json()
+            assert whole["usage"]["completion_tokens"] == tokens and whole["choices"][0]["finish_reason"] == "length"
+        streamed = post(server, "/v1/chat/completions", **asked, stream=True).text
+        assert '"finish_reason":"length"' in streamed and '"finish_reason":"stop"' not in streamed
+
+
+def test_who_leaves_before_the_first_word_gives_the_place_back(server: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    writers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def thinks(answerer: Any, *_: Any) -> None:
+        writers.put(answerer.writer)
+        answerer.writer._gone.wait(20)
+
+    monkeypatch.setattr(Answerer, "ask", thinks)
+    with pytest.raises(httpx.ReadTimeout):
+        body = {"model": "handbook", "messages": ASKED, "stream": True}
+        httpx.post(f"{server.url}/v1/chat/completions", json=body, timeout=0.5)
+    assert writers.get(timeout=10)._gone.wait(10)
+
+
+def test_predict_and_classify(server: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    logged: list[Any] = []
+    monkeypatch.setattr(plain, "note_text", lambda request, *said: logged.append(said))
     one = post(server, "/classify", input="Is this spam?").json()
+    assert logged == [(["Is this spam?"], [one["label"]])]
     assert one["label"] in ("no", "yes") and sum(one["probabilities"].values()) == pytest.approx(1)
     several = post(server, "/predict", model="yesno", input=["Is this spam?", "No."]).json()["results"]
     assert several[0] == {"output": one["label"], "confidence": one["confidence"], "calibrated": False}
@@ -292,6 +368,16 @@ def test_adapters_are_models_that_come_and_go_and_never_mix(
     assert nowhere.status_code == 400 and "holds no adapter" in nowhere.json()["error"]["message"]
     for number in (0, 2):
         httpx.delete(f"{server.url}/v1/adapters/adapter{number}")
+
+
+def test_adapters_of_a_server_that_stops_are_refused_with_503(server: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopping(*_: Any) -> None:
+        raise StoppingError()
+
+    monkeypatch.setattr(server.catalogue, "add_adapter", stopping)
+    monkeypatch.setattr(server.catalogue, "remove_adapter", stopping)
+    assert post(server, "/v1/adapters", name="x", base="little", path="/nowhere").status_code == 503
+    assert httpx.delete(f"{server.url}/v1/adapters/little").status_code == 503
 
 
 def test_tools_go_in_as_text(client: openai.OpenAI) -> None:

@@ -164,6 +164,8 @@ def test_cancelled_rows_free_their_slot_and_a_full_queue_says_so(engine: Transfo
     with pytest.raises(BusyError) as full:
         Asked(engine, QUESTIONS[0])
     assert full.value.retry_after >= 1
+    with pytest.raises(InputError, match="25 answers are asked for at once, and 24 are the most"):
+        engine.submit([running[0].request] * 25)
     for one in running:
         one.ticket.cancel()
     ends = [one.all()[-1] for one in running]

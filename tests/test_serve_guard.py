@@ -153,6 +153,8 @@ def test_fields_that_ask_for_nothing_are_taken_and_others_refused() -> None:
             ChatRequest.model_validate({**CHAT, name: value})
         with pytest.raises(ValueError, match="Extra inputs"):
             ChatRequest.model_validate({**CHAT, name: ["something"]})
+    given = ChatRequest.model_validate({**dict.fromkeys(ChatRequest.model_fields), **CHAT})
+    assert given == ChatRequest.model_validate(CHAT)
 
 
 # --- broken requests -------------------------------------------------------------------------------------------------
@@ -318,3 +320,7 @@ def test_beyond_the_queue_there_is_a_429(base: Path) -> None:
         assert 2 <= len(refused) <= 4 and {answer.status_code for answer in answers} == {200, 429}
         assert all(int(answer.headers["retry-after"]) >= 1 for answer in refused)
         assert refused[0].json()["error"]["type"] == "rate_limit_error"
+        more = httpx.post(f"{small.url}/v1/chat/completions", json={**CHAT, "max_tokens": 2, "n": 3}, timeout=60)
+        assert more.status_code == 400 and "2 are the most" in more.json()["error"]["message"]  # again would not help
+        texts = {"input": ["One.", "Two.", "Three."], "max_tokens": 2}
+        assert len(httpx.post(f"{small.url}/predict", json=texts, timeout=60).json()["results"]) == 3

@@ -115,6 +115,10 @@ def test_recursion_and_anything() -> None:
         ({"type": "array", "minItems": 3, "maxItems": 2}, "minItems"),
         ({"enum": []}, "enum"),
         (3, "is not a schema"),
+        ({"type": [["string"]]}, "schema.type"),
+        ({"type": "object", "properties": {"a": {}}, "required": [{}]}, "schema has properties or required"),
+        ({"enum": ["\ud800"]}, "half of a surrogate pair"),
+        ({"\ud800": 1}, "half of a surrogate pair"),
     ],
 )
 def test_what_cannot_be_kept_is_refused_by_name(schema: Any, named: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from pathlib import Path
 
@@ -198,6 +199,20 @@ def test_a_base_with_a_knowledge_base_answers_out_of_it(tmp_path: Path) -> None:
     reply = session(one).ask("What does a membership card cost?").reply
     assert reply.quoted and reply.answer == "A membership card costs 12 euros per year."
     assert session(one).ask("Who won the football world cup in 1998?").reply.declined
+
+
+@pytest.mark.parametrize(
+    ("variant", "known", "documents"),
+    [("base", True, False), ("tuned", False, True), ("base+retrieval", False, False), ("quote", True, True)],
+)
+def test_a_variant_is_kept_or_refused(tmp_path: Path, variant: str, known: bool, documents: bool) -> None:
+    base, kb = make_base(tmp_path / "base"), tmp_path / "kb"
+    Index.build(kb, handbook(), RetrieveConfig())  # type: ignore[call-arg]
+    if known:
+        assert Talker.open(str(base), variant, [str(kb)] if documents else []).variant == variant
+        return
+    with pytest.raises(InputError, match=f"no variant '{re.escape(variant)}'"):
+        Talker.open(str(base), variant, [str(kb)] if documents else [])
 
 
 def test_what_cannot_talk_is_refused(tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ def add(model: Any, folder: Path, name: str) -> Any:
     dtype, own = model.dtype, list(model.parameters())
     peft = methods.peft()
     if not isinstance(model, peft.PeftModel):
-        wrapped = peft.PeftModel.from_pretrained(model, folder, adapter_name=name, autocast_adapter_dtype=False)
+        wrapped = _first(model, folder, name)
     else:
         wrapped = model
         if peft.PeftConfig.from_pretrained(folder).is_prompt_learning:
@@ -134,12 +134,30 @@ def add(model: Any, folder: Path, name: str) -> Any:
         try:
             wrapped.load_adapter(folder, adapter_name=name, autocast_adapter_dtype=False)
             wrapped.set_adapter(name)
-        except (RuntimeError, ValueError, KeyError) as error:
+        except Exception as error:
             if name in wrapped.peft_config:
                 wrapped.delete_adapter(name)
-            raise InputError(f"{folder}: does not fit the model: {' '.join(str(error).split())[:200]}.") from error
+            raise _misfit(folder, error) from error
     _one_dtype(wrapped, own, dtype)
     return wrapped.eval()
+
+
+def _first(model: Any, folder: Path, name: str) -> Any:
+    """The model under its first adapter; where that fails it is as it was, for PEFT changes it before it reads."""
+    attributes = set(vars(model))
+    modules = [(parent, place, child) for parent in model.modules() for place, child in parent.named_children()]
+    try:
+        return methods.peft().PeftModel.from_pretrained(model, folder, adapter_name=name, autocast_adapter_dtype=False)
+    except Exception as error:  # of many kinds: a shape, a key, a file that is cut off
+        for parent, place, child in modules:
+            setattr(parent, place, child)
+        for added in vars(model).keys() - attributes:
+            delattr(model, added)
+        raise _misfit(folder, error) from error
+
+
+def _misfit(folder: Path, error: Exception) -> InputError:
+    return InputError(f"{folder}: does not fit the model: {' '.join(str(error).split())[:200]}.")
 
 
 def virtual_tokens(model: Any) -> int:

@@ -58,7 +58,7 @@ class Index:
         passages = cut(documents, config.passage_characters)
         if not passages:
             raise InputError(f"{location}: there is no text to index.", "Give documents that contain text.")
-        place: Location = str(location) if "://" in str(location) else Path(location)
+        place: Location = str(location) if "://" in str(location) else Path(location).resolve()
         embedder = embedder or Embedder(config.embedding_model)
         known = _vectors_at(place, embedder)
         vectors, embedded = _embed(passages, embedder, known)
@@ -90,6 +90,8 @@ class Index:
         meta = store.read_meta(place)
         if meta.get("format") != FORMAT:
             raise InputError(f"{location}: index format {meta.get('format')} is unknown.", "Make it again.")
+        if "embedding_model" not in meta:
+            raise InputError(f"{location}: holds something that is no index.", "Give another folder.")
         return cls(place, meta, Embedder(embedding_model or meta["embedding_model"]))
 
     @property
@@ -219,7 +221,7 @@ def _vectors_at(location: Location, embedder: Embedder) -> dict[str, Vectors]:
     if not store.exists(location):
         return {}
     meta = store.read_meta(location)
-    if meta.get("format") != FORMAT or meta["embedding_hash"] != embedder.content_hash:
+    if meta.get("format") != FORMAT or meta.get("embedding_hash") != embedder.content_hash:
         return {}
     index = Index(location, meta, embedder)
     rows = index._table.search().select(["position", "searched"]).limit(meta["passages"]).to_arrow()

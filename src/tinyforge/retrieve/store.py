@@ -42,7 +42,9 @@ def read_meta(location: Location) -> dict[str, Any]:
     if isinstance(location, Path):
         if not (location / META).is_file():
             raise InputError(f"{location}: is not a search index (it has no {META}).", _AGAIN)
-        found: dict[str, Any] = read_json(location / META)
+        found = read_json(location / META)
+        if not isinstance(found, dict) or not isinstance(found.get("format"), int):
+            raise InputError(f"{location}: holds something that is no index.", "Give another folder.")
         return found
     if not exists(location):
         raise InputError(f"{location}: holds no search index.", _AGAIN)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tinyforge.config import Config
 from tinyforge.errors import InputError
+from tinyforge.models.sampling import Sampling
 from tinyforge.recipe import config_of
 from tinyforge.run import Run, read_json
 from tinyforge.serve import gguf
@@ -63,7 +64,8 @@ class Catalogue:
         variant = read_json(run.path("answering.json"))["variant"]
         tuned = self._run_model(run, "tuned", config)
         which = tuned if variant.startswith(("tuned", "quote")) else self._run_model(run, "base", config)
-        writer = None if variant == "quote" else EngineWriter(which[0].engine, which[1])
+        limit = Sampling(max_new_tokens=config.evaluate.max_new_tokens)
+        writer = None if variant == "quote" else EngineWriter(which[0].engine, which[1], limit)
         answerer = replace(answerer, variant=variant, writer=writer)
         answerer.ask("Is this ready?")  # what is loaded on first use is loaded now
         self.add(Served(name, which[0], which[1], answerer))

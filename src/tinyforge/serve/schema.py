@@ -58,6 +58,10 @@ class Grammar:
     """The rules that a schema became. ``start`` is the rule of the whole text."""
 
     def __init__(self, schema: Any) -> None:
+        try:
+            json.dumps(schema, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise _refused("schema", "holds half of a surrogate pair, which is no text") from None
         self.rules: dict[str, Rule] = {}
         self._schema = schema
         self._any()
@@ -93,7 +97,7 @@ class Grammar:
             _only(schema, set(), place)
             return ref("any")
         kinds = kinds if isinstance(kinds, list) else [kinds]
-        if not kinds or any(kind not in _KEYS for kind in kinds):
+        if not kinds or any(not isinstance(kind, str) or kind not in _KEYS for kind in kinds):
             raise _refused(f"{place}.type", f"{schema.get('type')!r} is not a type of JSON")
         _only(schema, set().union(*(_KEYS[kind] for kind in kinds)) | {"type"}, place)
         return alt(*[getattr(self, f"_{kind}")(schema, place) for kind in kinds])
@@ -129,7 +133,8 @@ class Grammar:
     def _object(self, schema: dict[str, Any], place: str) -> Rule:
         properties, required = schema.get("properties", {}), schema.get("required", [])
         more = schema.get("additionalProperties", True)
-        if not isinstance(properties, dict) or not isinstance(required, list):
+        named = isinstance(required, list) and all(isinstance(name, str) for name in required)
+        if not isinstance(properties, dict) or not named:
             raise _refused(place, "has properties or required that are not what JSON Schema says")
         missing = [name for name in required if name not in properties]
         if missing:

@@ -78,17 +78,17 @@ class Talker:
             return Knowledge.open(places, section_characters, reranker) if places else None
 
         if not (Path(name) / "run.json").is_file():
+            chosen = _chosen(name, variant, "base", knowledge)
             writer = _base_writer(name)
             shown = _shown_sentences(writer)
-            return cls(name, "base", "base+retrieval", writer, opened(*knowledge), remembers=True, sentences=shown)
+            return cls(name, "base", chosen, writer, opened(*knowledge), remembers=True, sentences=shown)
         run = Run.open(name)
         if read_json(run.path("run.json"))["command"] in ("build", "demo") or run.path("answering.json").is_file():
             return cls._of_build(run, variant, lambda: opened(run.path("index"), *knowledge))
+        chosen = _chosen(name, variant, "tuned", knowledge)
         writer = _run_writer(run)
         shown = _shown_sentences(writer)
-        return cls(
-            name, "tuned", "tuned+retrieval", writer, opened(*knowledge), remembers=True, run=run, sentences=shown
-        )  # fmt: skip
+        return cls(name, "tuned", chosen, writer, opened(*knowledge), remembers=True, run=run, sentences=shown)
 
     @classmethod
     def _of_build(cls, run: Run, variant: str | None, knowledge: Callable[[], Knowledge | None]) -> Talker:
@@ -208,6 +208,14 @@ class Talker:
         assert writer is not None
         limited = replace(sampling, max_new_tokens=sampling.max_new_tokens or self.answer_tokens)
         return lambda messages: writer.stream(messages, limited)
+
+
+def _chosen(name: str, variant: str | None, which: str, knowledge: Sequence[str]) -> str:
+    """The variant of a model that has no documents of its own. Raises InputError for one that it has not."""
+    known = (which, f"{which}+retrieval", "quote") if knowledge else (which,)
+    if variant not in (None, *known):
+        raise InputError(f"{name}: has no variant {variant!r}.", f"It has: {', '.join(known)}.")
+    return variant or f"{which}+retrieval"
 
 
 def _shown_sentences(writer: Writer) -> int:

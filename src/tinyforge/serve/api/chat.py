@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 from fastapi import APIRouter
@@ -139,19 +139,20 @@ def _delta(index: int, delta: dict[str, Any], told: Any = None, finish: str | No
 
 # --- out of documents ------------------------------------------------------------------------------------------------
 
-_FREE_ONLY: Sequence[tuple[str, Any]] = (
-    ("n", 1),
-    ("logprobs", None),
-    ("stop", None),
-    ("response_format", None),
-    ("tools", None),
-    ("truncate", False),
-)
+_FREE_ONLY: Mapping[str, tuple[Any, ...]] = {
+    "n": (1,),
+    "logprobs": (None, False),
+    "stop": (None, []),
+    "response_format": (None, ResponseFormat(type="text")),
+    "tools": (None, []),
+    "truncate": (False,),
+}
+"""What only a model without documents can do, and the values that ask for nothing of it."""
 
 
 async def _from_documents(request: HttpRequest, context: Context, served: Served, body: ChatRequest) -> Response:
-    for name, nothing in _FREE_ONLY:
-        if getattr(body, name) not in (nothing, False):
+    for name, nothing in _FREE_ONLY.items():
+        if getattr(body, name) not in nothing:
             raise ApiError(
                 400,
                 f"{name} is not supported by {body.model!r}, whose answers are checked against its documents. "
@@ -162,18 +163,17 @@ async def _from_documents(request: HttpRequest, context: Context, served: Served
     pieces = context.asking.ask(served, messages, checked(body.wanted))
     head = _head(body.model, "chat.completion.chunk" if body.stream else "chat.completion")
     if body.stream:
-        first = await anext(pieces)  # what is refused at once is refused with its status
+        first = await unless_gone(request, anext(pieces))  # what is refused at once is refused with its status
         return streamed(_documents_stream(request, body, first, pieces, head))  # type: ignore[no-any-return]
     found = await unless_gone(request, _last(pieces))
     counts = usage(found.prompt_tokens, found.tokens)
     note(request, **counts)
     note_text(request, messages[-1].content, found.reply.answer)
-    answer = Whole(found.reply.answer, finish="stop")
     choice = {
         "index": 0,
-        "message": {"role": "assistant", "content": answer.text, "refusal": None},
+        "message": {"role": "assistant", "content": found.reply.answer, "refusal": None},
         "logprobs": None,
-        "finish_reason": "stop",
+        "finish_reason": found.finish,
     }
     return JSONResponse({**head, "choices": [choice], "usage": counts, "tinyforge": found.extra()})
 
@@ -208,7 +208,7 @@ async def _documents_stream(
         note(request, **counts)
         note_text(request, body.messages[-1].plain().content, piece.reply.answer)
         yield data({**head, "choices": [_delta(0, {"content": piece.reply.answer})], "tinyforge": piece.extra()})
-        yield data({**head, "choices": [_delta(0, {}, None, "stop")]})
+        yield data({**head, "choices": [_delta(0, {}, None, piece.finish)]})
         if usage_at_end:
             yield data({**head, "choices": [], "usage": counts})
         yield DONE

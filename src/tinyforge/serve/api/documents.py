@@ -21,11 +21,12 @@ from tinyforge.serve.served import EngineWriter, Served
 
 @dataclass(frozen=True)
 class Found:
-    """A reply with what it took."""
+    """A reply with what it took, and why it ended where it does."""
 
     reply: Reply
     prompt_tokens: int
     tokens: int
+    finish: str
 
     def extra(self) -> dict[str, Any]:
         """What rides along in the field that other clients ignore."""
@@ -85,17 +86,26 @@ def _work(
         assert served.answerer is not None
         follow = asked(messages)
         reply = replace(served.answerer, writer=writer).ask(follow.question, follow.context, tell)
-        tell(Found(reply, writer.prompt_tokens if writer else 0, writer.tokens if writer else 0))
+        tell(_found(reply, writer))
     except TinyForgeError as error:
         tell(translated(error, "messages"))
     except Exception as error:  # nobody else would hear of it, and the client would wait for ever
         tell(error)
 
 
+def _found(reply: Reply, writer: EngineWriter | None) -> Found:
+    if writer is None:
+        return Found(reply, 0, 0, "stop")
+    cut = writer.finish == "length" and not reply.quoted
+    return Found(reply, writer.prompt_tokens, writer.tokens, "length" if cut else "stop")
+
+
 def _writer_for(served: Served, sampling: Sampling) -> EngineWriter | None:
+    """One for this request, with the run's own answer length where the request gives none."""
     if served.answerer is None or served.answerer.writer is None or served.base is None:
         return None
-    return EngineWriter(served.base.engine, served.adapter, sampling)
+    limit = sampling.max_new_tokens or served.answerer.writer.max_new_tokens
+    return EngineWriter(served.base.engine, served.adapter, replace(sampling, max_new_tokens=limit))
 
 
 def asked(messages: list[Message]) -> FollowUp:

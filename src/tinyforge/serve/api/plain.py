@@ -13,12 +13,12 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 
-from tinyforge.errors import InputError
+from tinyforge.errors import InputError, TinyForgeError
 from tinyforge.models.sampling import Sampling
 from tinyforge.records import Message
 from tinyforge.serve.api.context import Context, context_of, note, note_text
 from tinyforge.serve.api.errors import ApiError, translated
-from tinyforge.serve.api.generation import begin, collect, unless_gone
+from tinyforge.serve.api.generation import Whole, begin, collect, unless_gone
 from tinyforge.serve.api.prompts import chat_prompt
 from tinyforge.serve.api.wire import AdapterRequest, ClassifyRequest, EmbeddingsRequest, PredictRequest
 from tinyforge.serve.served import Served
@@ -129,13 +129,19 @@ async def _predicted(served: Served, texts: Sequence[str]) -> list[dict[str, Any
 
 
 async def _written(served: Served, texts: Sequence[str], most: int | None) -> list[dict[str, Any]]:
-    """The greedy answers of a chat model with the product of their tokens' probabilities."""
+    """The greedy answers of a chat model with the product of their tokens' probabilities.
+
+    The texts are handed over in portions: more than the queue holds are taken, and others find room between them.
+    """
     if served.base is None:
         raise ApiError(400, f"{served.name!r} has no model of its own: it quotes its documents.", "model")
     base = served.base
     prompts = [await run_in_threadpool(chat_prompt, base, [Message("user", text)], most, False) for text in texts]
     sampling = Sampling(max_new_tokens=most or 256, logprobs=0)
-    answers = await collect(begin(served, [prompt.ids for prompt in prompts], sampling))
+    answers, portion = list[Whole](), base.engine.stats().slots
+    for start in range(0, len(prompts), portion):
+        ids = [prompt.ids for prompt in prompts[start : start + portion]]
+        answers += await collect(begin(served, ids, sampling))
     return [
         {
             "output": answer.text.strip(),
@@ -161,6 +167,7 @@ async def classify(request: HttpRequest, body: ClassifyRequest) -> Any:
     except InputError as error:
         raise translated(error, "input") from error
     found = [{"label": a.text, "confidence": a.score, "probabilities": a.probabilities} for a in answers]
+    note_text(request, texts, [one["label"] for one in found])
     return found[0] if isinstance(body.input, str) else {"results": found}
 
 
@@ -169,7 +176,7 @@ async def add_adapter(request: HttpRequest, body: AdapterRequest) -> dict[str, A
     context = _manageable(request)
     try:
         await run_in_threadpool(context.catalogue.add_adapter, body.name, body.base, Path(body.path))
-    except InputError as error:
+    except TinyForgeError as error:
         raise translated(error) from error
     return _described(context.served(body.name))
 
@@ -180,7 +187,7 @@ async def remove_adapter(request: HttpRequest, name: str) -> dict[str, Any]:
     context.served(name)
     try:
         await run_in_threadpool(context.catalogue.remove_adapter, name)
-    except InputError as error:
+    except TinyForgeError as error:
         raise translated(error) from error
     return {"id": name, "object": "model", "deleted": True}
 

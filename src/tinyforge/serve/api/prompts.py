@@ -24,15 +24,18 @@ class Prompt:
 def chat_prompt(base: Base, messages: Sequence[Message], room: int | None, truncate: bool) -> Prompt:
     """The ids of a conversation; ``room`` tokens are kept free for the answer (None: at least one).
 
-    Raises ApiError 400 when it does not fit and ``truncate`` is off. With it the oldest messages go first, system
-    messages and the last one never; then the beginning of the last one.
+    Raises ApiError 400 when it does not fit and ``truncate`` is off. With it the oldest messages go first, up to the
+    next of the user's (templates whose roles alternate want to begin there), system messages and the last one never;
+    then the beginning of the last one.
     """
     limit, kept = _limit(base, room), list(messages)
     ids = _encode(base, kept)
     dropped: dict[str, int] = {}
     while len(ids) > limit and truncate and (oldest := _oldest(kept)) is not None:
         del kept[oldest]
-        dropped["dropped_messages"] = dropped.get("dropped_messages", 0) + 1
+        while (oldest := _oldest(kept)) is not None and kept[oldest].role != "user":
+            del kept[oldest]
+        dropped["dropped_messages"] = len(messages) - len(kept)
         ids = _encode(base, kept)
     if len(ids) > limit and truncate:
         ids, cut = _shortened(base, kept, len(ids) - limit, limit)

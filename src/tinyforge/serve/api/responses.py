@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from fastapi import APIRouter
@@ -32,7 +33,9 @@ async def respond(request: HttpRequest, body: ResponsesRequest) -> Response:
     answering = begin(served, [prompt.ids], sampling, 1, constrain)
     shell = _shell(body, prompt.dropped)
     if body.stream:
-        return streamed(_stream(request, answering, shell), _failed)  # type: ignore[no-any-return]
+        numbers = itertools.count()
+        pieces = _stream(request, body, answering, shell, numbers)
+        return streamed(pieces, lambda error: _failed(error, next(numbers)))  # type: ignore[no-any-return]
     (answer,) = await unless_gone(request, collect(answering))
     note(request, prompt_tokens=answer.prompt_tokens, completion_tokens=answer.tokens)
     note_text(request, [m.content for m in body.messages()], answer.text)
@@ -102,14 +105,14 @@ def _finished(shell: dict[str, Any], answer: Whole) -> dict[str, Any]:
     }
 
 
-async def _stream(request: HttpRequest, answering: Answering, shell: dict[str, Any]) -> AsyncIterator[str]:
-    answer, number = Whole(), 0
+async def _stream(
+    request: HttpRequest, body: ResponsesRequest, answering: Answering, shell: dict[str, Any], numbers: Iterator[int]
+) -> AsyncIterator[str]:
+    answer = Whole()
     place = {"item_id": _item(shell, "", [])["id"], "output_index": 0, "content_index": 0}
 
     def event(kind: str, **content: Any) -> str:
-        nonlocal number
-        number += 1
-        return data({"type": kind, "sequence_number": number - 1, **content}, kind)
+        return data({"type": kind, "sequence_number": next(numbers), **content}, kind)
 
     try:
         yield event("response.created", response=shell)
@@ -128,8 +131,8 @@ async def _stream(request: HttpRequest, answering: Answering, shell: dict[str, A
     finally:
         answering.cancel()
         note(request, prompt_tokens=answer.prompt_tokens, completion_tokens=answer.tokens)
+        note_text(request, [m.content for m in body.messages()], answer.text)
 
 
-def _failed(error: ApiError) -> str:
-    detail = error.body()["error"]
-    return data({"type": "error", "sequence_number": 0, **detail}, "error")
+def _failed(error: ApiError, number: int) -> str:
+    return data({**error.body()["error"], "type": "error", "sequence_number": number}, "error")

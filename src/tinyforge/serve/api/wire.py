@@ -37,6 +37,9 @@ NOTHING: dict[str, tuple[Any, ...]] = {
 }
 """Fields of OpenAI's that mean nothing to this server, and the values at which they ask for nothing."""
 
+ANSWERED = ("annotations", "audio", "function_call", "phase", "refusal", "tool_calls")
+"""What the messages of an answer have besides their text; clients send it back, empty, with the conversation."""
+
 Text = Annotated[str, Field(max_length=4_000_000)]
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
@@ -59,6 +62,13 @@ class ChatMessage(_Wire):
     role: Literal["system", "developer", "user", "assistant"]
     content: Text | list[TextPart]
     name: str | None = Field(None, description="Taken and not shown to the model, whose template has no place for it.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_empty(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        return {name: value for name, value in data.items() if name not in ANSWERED or value not in (None, [])}
 
     def plain(self) -> Message:
         text = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
@@ -125,9 +135,10 @@ class _Sampled(_Wire):
 
 
 def _asks_nothing(cls: type[BaseModel], name: str, value: Any) -> bool:
-    if name in cls.model_fields or name not in NOTHING:
-        return False
-    return any(type(value) is type(nothing) and value == nothing for nothing in NOTHING[name])
+    known = cls.model_fields.get(name)
+    if known is not None:  # OpenAI takes null for every field that may be left out
+        return value is None and not known.is_required()
+    return any(type(value) is type(nothing) and value == nothing for nothing in NOTHING.get(name, ()))
 
 
 class _Penalised(_Sampled):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from tinyforge.errors import TinyForgeError
+from tinyforge.errors import InputError, TinyForgeError
 from tinyforge.models.sampling import GREEDY, Sampling
 
 if TYPE_CHECKING:
@@ -94,8 +94,12 @@ class Stats:
 def check_room(waiting: int, coming: int, bound: int, free: int, slots: int, seconds: float) -> None:
     """Raises BusyError where ``coming`` requests find no place: ``bound`` may wait, ``free`` slots take some at once.
 
-    ``seconds`` is about how long an answer takes.
+    ``seconds`` is about how long an answer takes. Raises InputError for more than ever find one.
     """
+    if coming > bound + slots:
+        raise InputError(
+            f"{coming} answers are asked for at once, and {bound + slots} are the most.", "Ask in several requests."
+        )
     if waiting + coming > bound + max(0, free):
         raise BusyError(waiting, max(1, round(seconds * (1 + waiting // slots))))
 
@@ -123,7 +127,11 @@ class Engine(Protocol):
         ...
 
     def submit(self, requests: Sequence[Request]) -> list[Ticket]:
-        """Take all of the requests or none. Raises BusyError when the queue has no room, StoppingError after close."""
+        """Take all of the requests or none.
+
+        Raises BusyError when the queue has no room, InputError when it never has room for so many, StoppingError after
+        close.
+        """
         ...
 
     def stats(self) -> Stats: ...

@@ -282,8 +282,8 @@ class TransformersEngine:
         if name in self._ids:
             raise InputError(f"an adapter {name!r} is loaded already.", "Give it another name.")
         inner = f"adapter{next(self._numbers)}"
+        self._active = None  # also where the adapter is refused: PEFT may have switched before it was
         self._peft = adapters.add(self._peft or self.model, folder, inner)
-        self._active = None
         self._ids[name] = inner
         if self.batched:
             self._least = max(self._least, least_rows(self._plain_model, self._slots))
