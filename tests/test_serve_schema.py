@@ -19,6 +19,11 @@ from tinyforge.models.sampling import Sampling
 from tinyforge.serve.grammar import Automaton, Follow, Vocabulary, token_bytes
 from tinyforge.serve.schema import Grammar
 
+
+def nested(depth: int) -> Any:
+    return {"type": "array", "items": nested(depth - 1)} if depth else {}
+
+
 PERSON = {
     "type": "object",
     "title": "Person",
@@ -119,6 +124,7 @@ def test_recursion_and_anything() -> None:
         ({"type": "object", "properties": {"a": {}}, "required": [{}]}, "schema has properties or required"),
         ({"enum": ["\ud800"]}, "half of a surrogate pair"),
         ({"\ud800": 1}, "half of a surrogate pair"),
+        (nested(700), "nested too deeply"),
     ],
 )
 def test_what_cannot_be_kept_is_refused_by_name(schema: Any, named: str) -> None:

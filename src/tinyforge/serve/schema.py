@@ -58,14 +58,16 @@ class Grammar:
     """The rules that a schema became. ``start`` is the rule of the whole text."""
 
     def __init__(self, schema: Any) -> None:
-        try:
-            json.dumps(schema, ensure_ascii=False).encode()
-        except UnicodeEncodeError:
-            raise _refused("schema", "holds half of a surrogate pair, which is no text") from None
         self.rules: dict[str, Rule] = {}
         self._schema = schema
         self._any()
-        self.start = self._value(schema, "schema")
+        try:
+            json.dumps(schema, ensure_ascii=False).encode()
+            self.start = self._value(schema, "schema")
+        except UnicodeEncodeError:
+            raise _refused("schema", "holds half of a surrogate pair, which is no text") from None
+        except RecursionError:
+            raise _refused("schema", "is nested too deeply") from None
 
     @classmethod
     def of_object(cls) -> Grammar:
