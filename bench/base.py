@@ -6,9 +6,9 @@
 RUN is the folder that `tinyforge pretrain ... --config recipes/base-tiny.yaml` made, the second one a run of the same
 command from nothing in another folder, and DIR holds the base that was shipped first. Bits per byte on the run's
 held-out documents, beside an untrained model of the same shape, an interpolated Kneser-Ney 5-gram over the same tokens,
-gzip and xz; reading on questions over those documents, before and after the second stage; how far the second run is
-from the shipped weights on the same questions; speed, loading time, and what 500 free generations look like. Writes
-bench/results/base.json.
+gzip and xz; reading on questions over those documents, before and after the second stage; whether the second
+run gave the weights that are shipped, and where not, how far it is from them on the same questions; speed, loading
+time, and what 500 free generations look like. Writes bench/results/base.json.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import sys
 import time
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
@@ -38,7 +38,7 @@ from tinyforge.dataset.corpus import TokenStore
 from tinyforge.dataset.prompts import NOT_FOUND
 from tinyforge.environment import machine, versions
 from tinyforge.evaluate.bootstrap import Array
-from tinyforge.evaluate.compare import fact_clusters, paired_difference
+from tinyforge.evaluate.compare import fact_clusters, mean_scores, paired_difference
 from tinyforge.evaluate.metrics import exact_match, token_f1
 from tinyforge.models.create import create_model
 from tinyforge.models.generate import Writer
@@ -68,13 +68,13 @@ def model_bits_per_byte(model: Any, store: TokenStore) -> float:
     return nats / math.log(2) / store.bytes
 
 
-def compression(run: Run, config: Config, base: Path, again: Path, first: Path) -> dict[str, float]:
+def compression(run: Run, config: Config, shipped: Mapping[str, Path], first: Path) -> dict[str, float]:
     """Bits per byte of every way to predict the held-out documents. All models have one tokenizer.
 
     Models read them in pieces of 256 tokens and of 1,024; stage one was trained on 512, the first base on 256.
     """
     data = "\n\n".join(held_out_texts(run, config)).encode()
-    tokenizer = load_tokenizer(base)
+    tokenizer = load_tokenizer(first)
     precision = choose_precision("auto")
     ids = {
         n: np.fromfile(run.path("tokens", n, "ids.bin"), np.uint16).astype(np.int64) for n in ("train", "validation")
@@ -89,8 +89,7 @@ def compression(run: Run, config: Config, base: Path, again: Path, first: Path) 
         "untrained, same shape": create_model(config.pretrain, tokenizer, 1).to(torch_dtype(precision)),
         "the first quick base": load_model(first, precision),
         "stage one alone": load_model(run.path("pretrained"), precision),
-        "shipped": load_model(base, precision),
-        AGAIN: load_model(again, precision),
+        **{name: load_model(folder, precision) for name, folder in shipped.items()},
     }
     for length in (256, 1024):
         store = TokenStore(run.path("tokens", "validation"), length)
@@ -100,11 +99,11 @@ def compression(run: Run, config: Config, base: Path, again: Path, first: Path) 
 
 
 def reading(
-    run: Run, base: Path, again: Path
+    run: Run, shipped: Mapping[str, Path]
 ) -> tuple[dict[str, dict[str, dict[str, float]]], dict[str, dict[str, Any]]]:
-    """Answers to the questions over held-out documents, by kind of prompt, for both stages and for a second run.
+    """Answers to the questions over held-out documents, by kind of prompt, for both stages.
 
-    Also how much more the second run scores than the shipped weights, on the same questions, with its 95% interval.
+    Also how much more other weights of a second run score on the same questions, with its 95% interval.
     Where another passage of the section that is asked about is shown, a question is not without an answer: runs of
     before 2026-11-22 wrote such ones, and of them only "declined of all as written" tells.
     """
@@ -115,23 +114,26 @@ def reading(
         written = [r for r in rows if r.metadata["reading"] == kind]
         asked = [r for r in written if not _answered_after_all(r)]
         marks = {}
-        for stage, folder in (("stage one", run.path("pretrained")), ("shipped", base), (AGAIN, again)):
+        for stage, folder in {"stage one": run.path("pretrained"), **shipped}.items():
             # What has not learned to stop always writes the full 96 tokens, so fewer questions are put to it.
             put = written[: 100 if stage == "stage one" else None]
             writer = Writer(load_model(folder, choose_precision("auto")), load_tokenizer(folder), 96)
             answers = [a.strip() for a in writer.answer_all([row.messages[:-1] for row in put])]
             pairs = [(a, r) for a, r in zip(answers, put, strict=True) if not _answered_after_all(r)]
             marks[stage] = _marks(pairs, kind)
-            table.setdefault(stage, {})[kind] = {"questions": len(pairs)} | {
-                name: mean(values) for name, values in marks[stage].items()
-            }
+            scored = table.setdefault(stage, {})[kind] = {"questions": len(pairs)}
+            scored |= {name: mean(values) for name, values in marks[stage].items()}
+            if "token_f1" in scored:
+                clusters = fact_clusters([row for _, row in pairs])
+                (score,) = mean_scores(marks[stage]["token_f1"][:, None], clusters, resamples=2000, seed=0)
+                scored |= {"token_f1_low": score.low, "token_f1_high": score.high}
             if len(pairs) < len(put):
                 table[stage][kind]["declined of all as written"] = mean(a == NOT_FOUND for a in answers)
         differences[kind] = {
             name: asdict(
                 paired_difference(values, marks["shipped"][name], fact_clusters(asked), resamples=2000, seed=0)
             )
-            for name, values in marks[AGAIN].items()
+            for name, values in marks.get(AGAIN, {}).items()
         }
     return table, differences
 
@@ -237,9 +239,13 @@ def main() -> None:
         raise SystemExit(f"{args.again}: was made by another recipe than {args.run}.")
     if len({hash_file(folder / "tokenizer.json") for folder in (base, again, args.first)}) > 1:
         raise SystemExit("the tokenizers differ, so bits per byte cannot be compared token by token.")
-    result: dict[str, Any] = {"bits_per_byte": compression(run, config, base, again, args.first)}
-    result |= {"curve": curve(run), f"curve of {AGAIN}": curve(second)}
-    result["reading"], result[f"{AGAIN} less shipped"] = reading(run, base, again)
+    weights = [hash_file(folder / "model.safetensors") for folder in (base, again)]
+    shipped = {"shipped": base} if weights[0] == weights[1] else {"shipped": base, AGAIN: again}
+    result: dict[str, Any] = {"weights": dict(zip(("shipped", AGAIN), weights, strict=True))}
+    result |= {"bits_per_byte": compression(run, config, shipped, args.first), "curve": curve(run)}
+    result["reading"], differences = reading(run, shipped)
+    if AGAIN in shipped:
+        result[f"{AGAIN} less shipped"] = differences
     result |= {"speed": speed(base), "health": health(run, base)}
     bits = result["bits_per_byte"]
     best = min(bits[name] for name in bits if not name.endswith(" tokens") or "Kneser" in name)

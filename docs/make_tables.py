@@ -134,10 +134,13 @@ def base(result: Mapping[str, Any]) -> str:
     shown = {"gold": "gold passage", "passages": "three passages", "missing": "three passages without the answer"}
     asked = []
     for kind, name in shown.items():
-        for stage, when in (("stage one", "after stage one"), ("shipped", "shipped")):
-            row = result["reading"][stage][kind]
-            scores = [f"{row[key]:.2f}" if key in row else "" for key in ("token_f1", "exact_match")]
-            cells = [f"{name}, {when}", str(row["questions"]), *scores, f"{row['declined']:.0%}"]
+        for stage, rows in result["reading"].items():
+            row, when = rows[kind], "after stage one" if stage == "stage one" else stage
+            f1 = exact = ""
+            if "token_f1" in row:
+                f1 = f"{row['token_f1']:.2f} ({row['token_f1_low']:.2f} to {row['token_f1_high']:.2f})"
+                exact = f"{row['exact_match']:.2f}"
+            cells = [f"{name}, {when}", str(row["questions"]), f1, exact, f"{row['declined']:.0%}"]
             asked.append(f"| {' | '.join(cells)} |")
     points = [f"| {p['tokens'] / 1e6:.1f} million | {p['bits_per_byte']:.3f} |" for p in result["curve"]]
     speed, health = result["speed"], result["health"]
@@ -148,16 +151,21 @@ def base(result: Mapping[str, Any]) -> str:
         f"{health['broken_unicode']:.1%} held broken characters, and {health['repeats']:.1%} repeated four words three "
         "times or more."
     )
+    again = result["weights"]["the recipe a second time"]
+    same = "the same weights, byte for byte" if again == result["weights"]["shipped"] else "other weights, shown above"
+    run = f"The recipe, run a second time from nothing in another folder, gave {same} (SHA-256 {again[:16]}…)."
     return "\n\n".join(
         [
             "Bits per byte on documents that were held out of everything, read in pieces of 256 or of 1,024 tokens:",
             _table("By | Bits per byte >", bits),
-            "Reading, on questions over documents that were held out of both stages, by our own synthesis:",
+            "Reading, on questions over documents that were held out of both stages, by our own synthesis (F1 with its "
+            "95% interval):",
             _table("Prompt | Questions > | Token F1 > | Exact match > | Declined >", asked),
             "Bits per byte of those documents while stage one learned:",
             _table("Tokens seen | Bits per byte >", points),
             told,
-            _machine(result, "python bench/base.py --run RUN --first FOLDER"),
+            run,
+            _machine(result, "python bench/base.py --run RUN --again RUN --first FOLDER"),
         ]
     )
 
