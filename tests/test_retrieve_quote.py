@@ -70,6 +70,7 @@ def test_pieces_of_a_table_are_its_named_cells() -> None:
         ("What is the loan period of amber tools?", "7 days"),
         ("Examples for amber in care classes?", "drills, sanders, jigsaws"),  # not "Amber", which it says itself
         ("What does the training column of care classes say for red?", "a Power Tool Induction"),
+        ("Which row is amber?", "Amber | drills, sanders, jigsaws | 7 days | a fifteen-minute briefing"),
         ("What is a loan?", "A loan is an agreement to bring a tool back clean, dry and on time."),
     ],
 )
@@ -87,7 +88,7 @@ def test_a_question_that_names_row_and_column_gets_the_cell(index: Index, questi
         for label, cell in zip(labels, row, strict=True):
             name = "" if row is labels else label if cell == row[0] else f"{row[0]}, {label}"
             cells.append((len(text), len(text) + len(cell), name))
-            text += f"{cell} | "
+            text += f"{cell} | " if label != labels[-1] else f"{cell}\n"
     table = Hit(Span("d", 100, 100 + len(text)), text, "a.md", ("Care classes",), 0.9, 0.5, tuple(cells))
     assert quote(question, [prose, table], index.embedder).text == expected
 

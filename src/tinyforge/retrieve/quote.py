@@ -31,11 +31,12 @@ LENGTH = 0.05  # times its length, in full from 200 characters
 NO_STATEMENT = 0.1  # taken off a question, an announcement that ends in a colon, a bare link, a fragment, an echo
 CELL = 0.2  # for a cell of a table whose row and column the question names
 NEIGHBOUR_MARGIN = 0.02
+LONGEST_ROW = 300  # characters of a table's row that are quoted as a whole
 
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """``text`` is the sentences of ``spans``, each verbatim, joined by a space.
+    """``text`` is the sentences of ``spans`` (or a table's row), each verbatim, joined by a space.
 
     ``cosine`` is that of the sentence which is nearest to the question, which need not be one of these.
     """
@@ -213,7 +214,29 @@ def _shared_words(question: str, texts: Sequence[str]) -> list[float]:
 def _best(row: Sequence[_Candidate], scores: Sequence[float], cosine: float) -> Quote:
     best = max(range(len(scores)), key=lambda i: (scores[i], -i))
     taken = [row[i].piece for i in sorted({best, *_neighbour(best, row, scores)})]
+    names = {piece.name for piece in taken}
+    whole = _row(row[best]) if len(names) > 1 or not _answers_alone(row[best].piece) else None
+    if whole is not None:
+        return Quote(whole.text, (whole.span,), cosine)
     return Quote(" ".join(piece.text for piece in taken), tuple(piece.span for piece in taken), cosine)
+
+
+def _answers_alone(piece: Piece) -> bool:
+    """Whether a piece answers by itself: it is no cell, or one that row and column name, unlike a row's own name."""
+    return not piece.name or ", " in piece.name
+
+
+def _row(found: _Candidate) -> Piece | None:
+    """The row of a table that a cell is in; None for anything else, and for a row too long to quote."""
+    text, start = found.hit.text, found.piece.span.start - found.hit.span.start
+    if not found.piece.name:
+        return None
+    first, last = text.rfind("\n", 0, start) + 1, text.find("\n", start)
+    whole = text[first : last if last >= 0 else len(text)]
+    if len(whole) > LONGEST_ROW:
+        return None
+    place = found.hit.span.start + first
+    return Piece(Span(found.hit.span.document, place, place + len(whole)), whole, "")
 
 
 def _neighbour(best: int, row: Sequence[_Candidate], scores: Sequence[float]) -> list[int]:

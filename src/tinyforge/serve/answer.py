@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from tinyforge.dataset.prompts import NOT_FOUND
 from tinyforge.errors import InputError
-from tinyforge.records import Hit, Message
+from tinyforge.records import Hit, Message, Span
 from tinyforge.retrieve.knowledge import Searchable
 from tinyforge.retrieve.quote import Piece, Quote, closeness, pieces, quote, to_read
 from tinyforge.retrieve.sentences import sentences as split_sentences
@@ -172,13 +172,19 @@ def _named(hit: Hit) -> str:
 
 
 def _quoted(found: Quote, hits: Sequence[Hit], index: Searchable, variant: str, quoted: bool) -> Reply:
-    places = {piece.span: (hit, piece) for hit in reversed(hits) for piece in pieces(hit)}
-    citations = tuple(_cite(index, *places[span]) for span in found.spans)
+    citations = tuple(_cite(index, *_place(span, hits)) for span in found.spans)
     sentences, start = [], 0
     for number, citation in enumerate(citations):
         sentences.append(Sentence(start, start + len(citation.text), True, number))
         start += len(citation.text) + 1
     return Reply(found.text, citations, False, variant, quoted, tuple(sentences))
+
+
+def _place(span: Span, hits: Sequence[Hit]) -> tuple[Hit, Piece]:
+    """The first of the hits that holds the quoted characters, and these."""
+    own = (hit for hit in hits if hit.span.document == span.document)
+    hit = next(hit for hit in own if hit.span.start <= span.start and span.end <= hit.span.end)
+    return hit, Piece(span, hit.text[span.start - hit.span.start : span.end - hit.span.start], "")
 
 
 def _cite(index: Searchable, hit: Hit, piece: Piece) -> Citation:
