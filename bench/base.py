@@ -104,31 +104,26 @@ def reading(
     """Answers to the questions over held-out documents, by kind of prompt, for both stages.
 
     Also how much more other weights of a second run score on the same questions, with its 95% interval.
-    Where another passage of the section that is asked about is shown, a question is not without an answer: runs of
-    before 2026-11-22 wrote such ones, and of them only "declined of all as written" tells.
     """
     rows = [Example.from_json(row) for row in read_jsonl(run.path("reading", "test.jsonl"))]
     table: dict[str, dict[str, dict[str, float]]] = {}
     differences: dict[str, dict[str, Any]] = {}
     for kind in ("gold", "passages", "missing"):
-        written = [r for r in rows if r.metadata["reading"] == kind]
-        asked = [r for r in written if not _answered_after_all(r)]
+        asked = [r for r in rows if r.metadata["reading"] == kind]
         marks = {}
         for stage, folder in {"stage one": run.path("pretrained"), **shipped}.items():
             # What has not learned to stop always writes the full 96 tokens, so fewer questions are put to it.
-            put = written[: 100 if stage == "stage one" else None]
+            put = asked[: 100 if stage == "stage one" else None]
             writer = Writer(load_model(folder, choose_precision("auto")), load_tokenizer(folder), 96)
             answers = [a.strip() for a in writer.answer_all([row.messages[:-1] for row in put])]
-            pairs = [(a, r) for a, r in zip(answers, put, strict=True) if not _answered_after_all(r)]
+            pairs = list(zip(answers, put, strict=True))
             marks[stage] = _marks(pairs, kind)
             scored = table.setdefault(stage, {})[kind] = {"questions": len(pairs)}
             scored |= {name: mean(values) for name, values in marks[stage].items()}
             if "token_f1" in scored:
-                clusters = fact_clusters([row for _, row in pairs])
+                clusters = fact_clusters(put)
                 (score,) = mean_scores(marks[stage]["token_f1"][:, None], clusters, resamples=2000, seed=0)
                 scored |= {"token_f1_low": score.low, "token_f1_high": score.high}
-            if len(pairs) < len(put):
-                table[stage][kind]["declined of all as written"] = mean(a == NOT_FOUND for a in answers)
         differences[kind] = {
             name: asdict(
                 paired_difference(values, marks["shipped"][name], fact_clusters(asked), resamples=2000, seed=0)
@@ -149,13 +144,6 @@ def _marks(pairs: Sequence[tuple[str, Example]], kind: str) -> dict[str, Array]:
         marks |= {f"copied from the {name}": [place == name for place in places] for name in _PLACES}
         marks["asks for a section"] = [row.metadata["coverage"] for _, row in pairs]
     return {name: np.array(values, np.float64) for name, values in marks.items()}
-
-
-def _answered_after_all(row: Example) -> bool:
-    """Written as unanswerable, but with a passage of the section that is asked about."""
-    shown = re.findall(r"^\[\d+\] (.+)$", row.question.rpartition("\n\nQuestion: ")[0], re.MULTILINE)
-    section = str(row.metadata["section"]).rpartition(" > ")[2]
-    return row.metadata["reading"] == "missing" and any(one.rpartition(" > ")[2] == section for one in shown)
 
 
 def _copied_from(answer: str, row: Example) -> str:
