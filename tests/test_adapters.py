@@ -418,6 +418,18 @@ def test_an_adapter_that_does_not_fit_leaves_the_model_as_it_was(
         assert torch.equal(logits(adapters.add(model, told.adapter, "good")), told.trained)
 
 
+def test_too_little_memory_is_not_called_a_misfit(
+    story: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise MemoryError("no room")
+
+    told = story("llama", "lora")
+    monkeypatch.setattr(methods.peft().PeftModel, "load_adapter", full)
+    with pytest.raises(MemoryError, match="no room"):
+        adapters.add(load_base(told.folder, "lora"), told.adapter, "good")
+
+
 def test_missing_bitsandbytes_names_the_extra(bases: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(four_bit, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r'pip install "tinyforgeai\[qlora\]"'):

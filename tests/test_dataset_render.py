@@ -82,6 +82,10 @@ def test_long_examples_are_left_out_whole_and_named(tokenizer: Any) -> None:
         render_all([*[short] * (enough - 2), long], tokenizer, 12, stops(tokenizer))
     with pytest.raises(InputError, match=r"1 of 6 examples are longer than 12 tokens, first long"):
         render_all([*[short] * 5, long], tokenizer, 12, stops(tokenizer))
+    dev, _ = render_all([*[short] * 5, long], tokenizer, 12, stops(tokenizer), beside=99 * weight)
+    assert len(dev) == 5  # of a small part of a large set, one too long is no reason to stop
+    with pytest.raises(InputError, match="1 of 1 examples are longer"):
+        render_all([long], tokenizer, 12, stops(tokenizer), beside=99 * weight)
 
 
 def test_an_example_without_a_target_is_refused(tokenizer: Any) -> None:

@@ -111,6 +111,10 @@ def test_long_rows_are_left_out_whole_and_counted(bases: dict[str, Path]) -> Non
     assert report.left_out == {"longer than 64 tokens": 1} and report.targets == sum(row.targets for row in rows)
     with pytest.raises(InputError, match=r"2 of 100 examples are longer than 64 tokens, first e7"):
         encode_all(objective, [*many[:-1], chat(8, "ada " * 80, "ben")], tokenizer, 64)
+    dev, _ = encode_all(objective, many[5:10], tokenizer, 64, beside=100)
+    assert len(dev) == 4  # of five rows beside a hundred, one too long is no reason to stop
+    with pytest.raises(InputError, match="1 of 1 examples"):
+        encode_all(objective, many[7:8], tokenizer, 64, beside=100)
 
 
 def test_labels_that_cannot_be_learned(bases: dict[str, Path]) -> None:

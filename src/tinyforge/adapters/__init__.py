@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from tinyforge.adapters import four_bit, methods
 from tinyforge.config import TrainConfig
@@ -137,7 +137,7 @@ def add(model: Any, folder: Path, name: str) -> Any:
         except Exception as error:
             if name in wrapped.peft_config:
                 wrapped.delete_adapter(name)
-            raise _misfit(folder, error) from error
+            _raise_misfit(folder, error)
     _one_dtype(wrapped, own, dtype)
     return wrapped.eval()
 
@@ -153,11 +153,16 @@ def _first(model: Any, folder: Path, name: str) -> Any:
             setattr(parent, place, child)
         for added in vars(model).keys() - attributes:
             delattr(model, added)
-        raise _misfit(folder, error) from error
+        _raise_misfit(folder, error)
 
 
-def _misfit(folder: Path, error: Exception) -> InputError:
-    return InputError(f"{folder}: does not fit the model: {' '.join(str(error).split())[:200]}.")
+def _raise_misfit(folder: Path, error: Exception) -> NoReturn:
+    """Whatever PEFT raised, in one line; memory that does not suffice is no fault of the adapter's."""
+    import torch
+
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        raise error
+    raise InputError(f"{folder}: does not fit the model: {' '.join(str(error).split())[:200]}.") from error
 
 
 def virtual_tokens(model: Any) -> int:

@@ -128,14 +128,16 @@ def render_all(
     max_length: int,
     stops: set[int],
     everything: bool = False,
+    beside: int = 0,
 ) -> tuple[list[Tokens], RenderReport]:
     """Render every example, and refuse before step 1 what would train badly.
 
     Examples longer than ``max_length`` are left out whole, counted and named; running text is cut into sequences
-    instead. Raises InputError when that leaves out more than 1% of what would be learned, when an example has nothing
-    to learn or does not fit the template, or when one does not train a token of ``stops``.
+    instead. Raises InputError when that leaves out everything, or more than 1% of what would be learned here and in
+    the ``beside`` tokens of the set's other part, when an example has nothing to learn or does not fit the template,
+    or when one does not train a token of ``stops``.
     """
-    rows, report = survey(examples, tokenizer, max_length, stops, everything)
+    rows, report = survey(examples, tokenizer, max_length, stops, everything, beside)
     if report.refusals:
         raise report.refusals[0]
     return rows, report
@@ -147,6 +149,7 @@ def survey(
     max_length: int,
     stops: set[int],
     everything: bool = False,
+    beside: int = 0,
 ) -> tuple[list[Tokens], RenderReport]:
     """The same as :func:`render_all`, with the refusals in the report instead of raised."""
     report, rows = RenderReport(), list[Tokens]()
@@ -166,7 +169,7 @@ def survey(
         if not labelled and any(stops.isdisjoint(side.labels) for side in sides):
             endless.append(place_of(example))
         lost += _add(report, rows, example, tokens, max_length)
-    report.refusals = [*_several(refused), *_too_much_lost(report, lost, total, max_length)]
+    report.refusals = [*_several(refused), *_too_much_lost(report, lost, total, max_length, beside)]
     if endless:
         report.refusals.append(
             InputError(
@@ -202,8 +205,8 @@ def _cut(tokens: Tokens, length: int) -> list[Tokens]:
     return [Tokens(tokens.ids[i : i + length], tokens.labels[i : i + length]) for i in starts]
 
 
-def _too_much_lost(report: RenderReport, lost: int, total: int, max_length: int) -> list[InputError]:
-    share = lost / max(1, lost + report.targets)
+def _too_much_lost(report: RenderReport, lost: int, total: int, max_length: int, beside: int) -> list[InputError]:
+    share = lost / max(1, lost + report.targets + (beside if report.rows else 0))
     if share <= MOST_LOST:
         return []
     return [

@@ -118,7 +118,7 @@ def _prepare(
     )
     learner = make_objective(objective, tokenizer, config, labels, device)
     rows, rendered = encode(objective, learner, train, model, tokenizer, config)
-    dev_rows, dev_rendered = encode(objective, learner, dev, model, tokenizer, config)
+    dev_rows, dev_rendered = encode(objective, learner, dev, model, tokenizer, config, rendered)
     settings = settings.model_copy(update={"epochs": settings.epochs or enough_epochs(rows, settings)})
     if device.type != "cpu":
         model.to(device)
@@ -177,12 +177,19 @@ def make_objective(name: str, tokenizer: Any, config: Config, labels: Sequence[s
 
 
 def encode(
-    name: str, learner: Any, examples: Sequence[Example], model: Any, tokenizer: Any, config: Config
+    name: str,
+    learner: Any,
+    examples: Sequence[Example],
+    model: Any,
+    tokenizer: Any,
+    config: Config,
+    train: RenderReport | None = None,
 ) -> tuple[list[Tokens], RenderReport]:
     """Rows of the objective; those of conversations and running text are also checked for a stop token.
 
-    Of a preference pair the better answer is learned, and ``pretrain`` learns every token. Raises InputError for texts
-    with labels, in which there is nothing to write.
+    Of a preference pair the better answer is learned, and ``pretrain`` learns every token. For dev rows, ``train`` is
+    the training rows' report: how many are too long is counted for both together, as a set may have few dev rows.
+    Raises InputError for texts with labels, in which there is nothing to write.
     """
     from tinyforge.dataset.render import render_all, stop_ids
     from tinyforge.models.family import longest_input
@@ -197,8 +204,9 @@ def encode(
             )
         examples = [replace(example, rejected="") for example in examples]
         everything = config.train.all_tokens or name == "pretrain"
-        return render_all(examples, tokenizer, longest, stop_ids(model, tokenizer), everything=everything)
-    return encode_all(learner, examples, tokenizer, longest)
+        stops, beside = stop_ids(model, tokenizer), train.targets if train else 0
+        return render_all(examples, tokenizer, longest, stops, everything=everything, beside=beside)
+    return encode_all(learner, examples, tokenizer, longest, train.rows if train else 0)
 
 
 def enough_epochs(rows: Sequence[Tokens], settings: TrainConfig) -> float:

@@ -14,12 +14,13 @@ MOST_LEFT_OUT = 0.01
 
 
 def encode_all(
-    objective: Any, examples: Sequence[Example], tokenizer: Any, max_length: int
+    objective: Any, examples: Sequence[Example], tokenizer: Any, max_length: int, beside: int = 0
 ) -> tuple[list[Tokens], RenderReport]:
     """Encode every example; one that is longer than ``max_length`` tokens is left out whole, counted and named.
 
     Where a row is two sequences, each may be that long; an objective with ``encode_windows`` makes several rows of a
-    long example instead. Raises InputError when there is nothing to learn, or more than 1% is left out.
+    long example instead. Raises InputError when there is nothing to learn, or more than 1% is left out of
+    these and the ``beside`` rows of the set's other part.
     """
     report, rows = RenderReport(), list[Tokens]()
     for example in examples:
@@ -32,7 +33,7 @@ def encode_all(
     report.rows, report.tokens = len(rows), sum(len(row.ids) for row in rows)
     report.targets = sum(label != IGNORED for row in rows for label in row.labels)
     long, total = report.names, len(examples)
-    if len(long) > MOST_LEFT_OUT * total:
+    if len(long) > MOST_LEFT_OUT * (total + (beside if rows else 0)):
         raise InputError(
             f"{len(long)} of {total} examples are longer than {max_length} tokens, first {long[0]}.",
             "Raise dataset.max_length, shorten them, or use a base that reads more.",
