@@ -418,9 +418,7 @@ def test_an_adapter_that_does_not_fit_leaves_the_model_as_it_was(
         assert torch.equal(logits(adapters.add(model, told.adapter, "good")), told.trained)
 
 
-def test_too_little_memory_is_not_called_a_misfit(
-    story: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_too_little_memory_is_not_called_a_misfit(story: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any, **__: Any) -> None:
         raise MemoryError("no room")
 

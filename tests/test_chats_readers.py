@@ -245,3 +245,15 @@ def test_chats_of_one_file_name_are_two_and_a_later_export_adds_its_own(tmp_path
     assert [text for _, text in said(chat)[5:]] == ["two\nlines"]
     assert chat.messages[0].channel == chat.messages[-1].channel
     assert chat.notes == ["6 messages came twice and are kept once"]
+
+
+def test_an_export_that_begins_later_is_of_the_same_chat(tmp_path: Path) -> None:
+    """Three exports of one chat, the third over the end of the first and the beginning of the second; and another."""
+    lines = [f"[13/02/24, 21:{n:02}:00] {'Ben Tamm' if n % 2 else 'Anna Okafor'}: number {n}\n" for n in range(20)]
+    cut = {"a": lines[:10], "b": lines[12:], "c": lines[5:16], "other": [*lines[0:3:2], lines[4], lines[1]]}
+    cut["other"] = [line.replace("Ben Tamm", "Cleo Brandt") for line in cut["other"]]  # three that Anna sent to both
+    paths = [write(tmp_path / name / "_chat.txt", "".join(some)) for name, some in cut.items()]
+    chat = read_chats(paths)
+    assert len(said(chat)) == 20 + 4 and chat.notes == ["9 messages came twice and are kept once"]
+    assert len({m.channel for m in chat.messages}) == 2
+    assert len({m.channel for m in read_chats([paths[0], paths[1]]).messages}) == 2  # the control: nothing in common

@@ -14,6 +14,7 @@ Each reader has ``recognise(files, names)``, which tells the names that it can r
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,11 @@ def _told(path: str | Path, found: object) -> Any:
 
 def _once(chat: Chat) -> None:
     """Exports overlap where a person exported twice: a message is kept once."""
+    from tinyforge.ingest.chats.whatsapp import same_chats
+
+    if chat.format == "WhatsApp":  # the other programs number their chats
+        first = same_chats(chat.messages)
+        chat.messages = [replace(m, channel=first.get(m.channel, m.channel)) for m in chat.messages]
     seen: set[tuple[str, str]] = set()
     kept = []
     for message in chat.messages:

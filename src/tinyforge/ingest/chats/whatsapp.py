@@ -7,8 +7,8 @@ dates of the file. A line without a date continues the message before it.
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from itertools import pairwise
@@ -30,6 +30,7 @@ _OMITTED = re.compile(r"<[^<>\n]{3,40}>|(?:image|video|audio|sticker|gif|documen
 _DELETED = re.compile(r"(?:this message was deleted|you deleted this message|null)\.?", re.I)
 _NOTICE = re.compile(r'["“„]|\b(?:changed|created group|added|removed|left|joined|pinned)\b')
 _SAMPLE = 200  # lines in which a chat must show itself
+_SHARED = 3  # messages that two exports have in common where they are of one chat
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,27 @@ def _identified(messages: Sequence[ChatMessage], channel: str) -> Iterator[ChatM
         said = (str(message.time), message.author, message.text)
         count[said] += 1
         yield replace(message, id=content_id(*said, str(count[said])), channel=channel)
+
+
+def same_chats(messages: Iterable[ChatMessage]) -> dict[str, str]:
+    """Channels of later exports that go on or begin within a chat of before, each with that chat's own channel.
+
+    WhatsApp exports no more than the last 40,000 messages, so two exports of one chat may begin at different ones. They
+    are one chat where they share three messages by two people; what one person sent to several chats shows nothing.
+    """
+    places: dict[str, list[str]] = defaultdict(list)
+    shared: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for message in messages:
+        for other in places[message.id]:
+            if message.author and other != message.channel:
+                shared[other, message.channel].append(message.author)
+        places[message.id].append(message.channel)
+    first: dict[str, str] = {}
+    for (earlier, later), authors in shared.items():
+        if len(authors) >= _SHARED and len(set(authors)) > 1:
+            root, other = first.get(earlier, earlier), first.get(later, later)
+            first.update({one: root for one in [other, *first] if first.get(one, one) == other})
+    return first
 
 
 def _heads(text: str) -> list[_Line]:
