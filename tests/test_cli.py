@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from tinyforge.cli import COMMANDS, main
-from tinyforge.cli.common import clock
+from tinyforge.cli.common import Screen, describe_status
 from tinyforge.cli.demo import pick_questions
 from tinyforge.config import options
+from tinyforge.environment import clock
+from tinyforge.train.status import Status
 
 
 def tinyforge(*words: str) -> subprocess.CompletedProcess[str]:
@@ -29,6 +31,31 @@ def test_help_lists_every_command_and_imports_nothing_heavy() -> None:
     assert done.stdout.rstrip().endswith("[]"), done.stdout
     for name, summary in COMMANDS.items():
         assert name in done.stdout and summary.split()[0] in done.stdout
+
+
+def test_counting_says_what_is_left_at_the_pace_since_it_began(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stage that goes on with 60 of 100 done has made none of them at this pace."""
+    now = 100.0
+    monkeypatch.setattr("tinyforge.cli.common.time.monotonic", lambda: now)
+    screen = Screen({})
+    for name, done in (("pages", 60), ("pages", 70), ("pages", 80), ("pages", 100), ("questions", 1)):
+        screen.count(name, done, 100)
+        now += 11.0
+    assert capsys.readouterr().err.splitlines() == [
+        "  pages 60/100",
+        "  pages 70/100 · 0:33 left",
+        "  pages 80/100 · 0:22 left",
+        "  pages 100/100",
+        "  questions 1/100",
+    ]
+
+
+def test_a_line_of_training_says_first_what_a_narrow_terminal_has_to_show() -> None:
+    status = Status(7, 1256, 3.8461, None, 1e-3, 0.9, 7654.0, 62.0, 1400.0, 0.4)
+    line = describe_status(status, 3.5)
+    assert line.startswith("step 7/1256 · 1:02 left · loss 3.846 · dev 3.500 · 7,654 tok/s") and len(line) < 90
 
 
 @pytest.mark.parametrize("command", COMMANDS)

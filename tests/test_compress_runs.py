@@ -14,6 +14,7 @@ from little import make_base
 from tinyforge.cli import main
 from tinyforge.models.resolve import hash_weights, load_model
 from tinyforge.pipeline.material import settle_config
+from tinyforge.pipeline.quantize import _way_out
 from tinyforge.pipeline.train import train
 from tinyforge.recipe import load_config
 from tinyforge.registry.store import Registry
@@ -83,7 +84,10 @@ def test_a_spoiled_certificate_exits_3(
     monkeypatch.setattr(rounding, "_fill_ends", spoiled)
     assert main(["quantize", str(folder / "full"), "--out", str(tmp_path / "out"), *QUICK]) == 3
     assert (tmp_path / "out" / "FAILED.txt").is_file()
-    assert "certificate.json" in capsys.readouterr().err
+    assert "see certificate.json. Use --method gptq." in capsys.readouterr().err
+    assert _way_out(4, ("rtn", "gptq"), 64, False) == (
+        "Use --data with rows of yours to calibrate on or --group 32 or --bits 8."
+    )
 
 
 def test_prune_and_heal(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -116,16 +116,21 @@ def run_by_workers(args: argparse.Namespace, config: Config) -> int | None:
     return launch(args.given, processes)
 
 
+MEASURED_SECONDS = 2.0  # of counting, before it is said how long the rest will take
+
+
 def describe_status(status: Status, dev_loss: float | None) -> str:
-    """One line of training progress; ``dev_loss`` is the last one that was measured."""
-    parts = [f"step {status.step}/{status.total}", f"loss {status.loss:.3f}"]
+    """One line of training progress, what matters most first, as a narrow terminal cuts it off.
+
+    ``dev_loss`` is the last one that was measured.
+    """
+    parts = [f"step {status.step}/{status.total}", f"{clock(status.eta_seconds)} left", f"loss {status.loss:.3f}"]
     if dev_loss is not None:
         parts.append(f"dev {dev_loss:.3f}")
     parts += [f"{name.replace('_', ' ')} {value:.2f}" for name, value in status.metrics.items()]
     parts += [
         f"{status.tokens_per_second:,.0f} tok/s ({status.peak_share:.0%} of peak)",
         f"{status.memory_mb:,.0f} MB",
-        f"{clock(status.eta_seconds)} left",
     ]
     return " · ".join(parts)
 
@@ -144,6 +149,7 @@ class Screen:
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._spoke = 0.0
+        self._counting = ("", 0, 0.0)  # what, how many of it were done at first, and when
         self._dev: float | None = None
 
     def say(self, stage: str, note: str) -> None:
@@ -160,16 +166,27 @@ class Screen:
         self.count("training", status.step, status.total, describe_status(status, self._dev))
 
     def count(self, name: str, done: int, total: int, text: str = "") -> None:
-        """``done`` of ``total`` things are finished."""
+        """``done`` of ``total`` things are finished; without a ``text``, with the time that is left at this pace."""
+        text = text or self._counted(name, done, total)
         if not self.console.is_terminal:
             if done == total or time.monotonic() - self._spoke > 10:
                 self._spoke = time.monotonic()
-                self.console.print(f"  {text or f'{name} {done}/{total}'}", markup=False)
+                self.console.print(f"  {text}", markup=False, soft_wrap=True)
             return
         bar, task = self._ensure_bar()
-        bar.update(task, completed=done, total=total, description=text or f"{name} {done}/{total}")
+        bar.update(task, completed=done, total=total, description=text)
         if done >= total:
             self.close()
+
+    def _counted(self, name: str, done: int, total: int) -> str:
+        now = time.monotonic()
+        if name != self._counting[0] or done < self._counting[1]:
+            self._counting = (name, done, now)  # a resumed stage begins with what it had: that says nothing of the pace
+        _, first, began = self._counting
+        text = f"{name} {done:,}/{total:,}"
+        if done == first or done >= total or now - began < MEASURED_SECONDS:
+            return text
+        return f"{text} · {clock((now - began) / (done - first) * (total - done))} left"
 
     def _ensure_bar(self) -> tuple[Any, Any]:
         if self._bar is None or self._task is None:

@@ -21,6 +21,7 @@ from tinyforge.run import Run, hash_file, hash_json, read_json, read_jsonl, writ
 if TYPE_CHECKING:
     from torch import Tensor
 
+GENERAL_TEXT = "general text"
 CALIBRATION_ROWS, CALIBRATION_TOKENS = 128, 512
 FIDELITY_ROWS = 100
 CARRIED = ("documents.jsonl", "answering.json", "precision.json", "dataset", "index")
@@ -47,6 +48,11 @@ class Material:
     held: list[Example]
     where: str
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def own_rows(self) -> bool:
+        """Whether there were rows to work on, of the user's or the run's, rather than general text."""
+        return self.where != GENERAL_TEXT
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -128,7 +134,7 @@ def _rows(
 
     texts = [Example(f"general-{n}", (), text=text) for n, text in enumerate(general_texts())]
     note = "no rows of its own: calibrated on general text (give --data for yours)"
-    return texts[::2], texts[1::2], texts[1::2], "general text", [note]
+    return texts[::2], texts[1::2], texts[1::2], GENERAL_TEXT, [note]
 
 
 def _given(data: str, config: Config) -> tuple[list[Example], list[Example], list[Example], str, list[str]]:

@@ -61,8 +61,21 @@ def quantize_run(
         inputs = [__version__, *material.key, bits, methods, group, config.seed]
         summary = job.stage("quantize", inputs, lambda key: _quantize(job, material, bits, methods, group))
         if summary["certificate"] and not summary["certificate"]["passed"]:
-            raise GateError(f"{out}: does not say what {name} says: see certificate.json.", "Use more bits, or gptq.")
+            raise GateError(
+                f"{out}: does not say what {name} says: see certificate.json.",
+                _way_out(bits, methods, group, material.own_rows),
+            )
         return summary
+
+
+def _way_out(bits: int, methods: Sequence[str], group: int, own_rows: bool) -> str:
+    """What may come nearer to the source than what was tried."""
+    ways = [] if "gptq" in methods else ["--method gptq"]
+    if bits == 4:
+        ways += [] if own_rows else ["--data with rows of yours to calibrate on"]
+        ways += [f"--group {group // 2}"] if group >= 32 else []
+        ways += ["--bits 8"]
+    return f"Use {' or '.join(ways)}." if ways else "Keep the source as it is."
 
 
 def _quantize(job: Job, material: Material, bits: int, methods: Sequence[str], group: int) -> dict[str, Any]:
