@@ -94,6 +94,11 @@ def test_a_question_longer_than_the_context_is_refused(writer: Writer) -> None:
 def test_resolve_names_what_is_wrong(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="unknown base 'nonsense'"):
         resolve("nonsense")
+    for name, fix in (("model.gguf", "that it was made of"), ("model.safetensors", "that it lies in")):
+        (tmp_path / "file").mkdir(exist_ok=True)
+        (tmp_path / "file" / name).touch()
+        with pytest.raises(InputError, match=rf"{name}: is a file, not a model folder.*{fix}"):
+            resolve(str(tmp_path / "file" / name))
     with pytest.raises(InputError, match="holds no model"):
         resolve(str(tmp_path))
     (tmp_path / "config.json").write_text("{}")

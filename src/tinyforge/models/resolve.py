@@ -45,6 +45,13 @@ def resolve(name: str) -> Base:
     folder = Path(name).expanduser()
     if folder.is_dir():
         return _local(name, folder)
+    if folder.is_file():
+        raise InputError(
+            f"{name}: is a file, not a model folder.",
+            "A GGUF file is made for answering: give the folder or the hub id that it was made of."
+            if folder.suffix == ".gguf"
+            else "Give the folder that it lies in.",
+        )
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise _unknown(name)
     return _from_hub(name)
