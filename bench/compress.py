@@ -87,6 +87,8 @@ def figures(run: str, made: dict[str, Path], settings: list[str]) -> tuple[list[
     for name, folder in made.items():
         summary = read_json(folder / "compress.json")
         how = {key: summary[key] for key in ("method", "cut", "student", "training") if key in summary}
+        if "student" in how:
+            how["student"] = Path(how["student"]).name  # of a folder of this machine
         rows.append({**measure(material, folder / "model", precision, held, name), "made": how})
     models = [load_model(folder, precision) for folder in (source, *(folder / "model" for folder in made.values()))]
     for _ in range(ROUNDS):
