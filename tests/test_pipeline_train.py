@@ -19,7 +19,11 @@ from little import make_base
 from test_train_families import bases  # noqa: F401
 from tinyforge.cli import main
 from tinyforge.config import Config
+from tinyforge.dataset.holdout import hold_out
 from tinyforge.dataset.pairs import input_text
+from tinyforge.dataset.render import render_all
+from tinyforge.dataset.rows import read_rows
+from tinyforge.errors import InputError
 from tinyforge.models.resolve import load_model, load_tokenizer
 from tinyforge.pipeline.prepare import encode
 from tinyforge.records import Example, Message
@@ -59,6 +63,23 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def chat_rows(tmp_path: Path) -> Path:
     rows = [{"instruction": q, "input": "", "output": a} for q, a in zip(QUESTIONS, ANSWERS, strict=True)]
     return write(tmp_path / "rows.jsonl", rows)
+
+
+def test_one_dev_row_that_is_too_long_does_not_refuse_a_set(llama: Path, tmp_path: Path) -> None:
+    """It is a twentieth of what the dev rows teach, and less than a hundredth of what all do."""
+
+    def written(long: int) -> tuple[Path, list[Example]]:
+        rows = [{"input": f"What does number {n} cost?", "output": f"It costs {n} tokens."} for n in range(1200)]
+        rows[long]["output"] = "token " * 60
+        path = write(tmp_path / "rows.jsonl", rows)
+        return path, hold_out(read_rows(path).examples, 0.03, Config().seed).dev
+
+    data, dev = next(found for found in map(written, range(1200)) if any("token token" in e.answer for e in found[1]))
+    run = train(data, tmp_path / "run", llama, "dataset.validation_split=0.03", "train.max_steps=1")
+    assert run["steps"] == 1
+    tokenizer = load_tokenizer(llama)
+    with pytest.raises(InputError, match="1 of 36 examples are longer than 64 tokens"):  # the control: these alone
+        render_all(dev, tokenizer, 64, {tokenizer.eos_token_id})
 
 
 @pytest.mark.parametrize("method", ["full", "lora", "dora"])

@@ -116,9 +116,6 @@ def run_by_workers(args: argparse.Namespace, config: Config) -> int | None:
     return launch(args.given, processes)
 
 
-MEASURED_SECONDS = 2.0  # of counting, before it is said how long the rest will take
-
-
 def describe_status(status: Status, dev_loss: float | None) -> str:
     """One line of training progress, what matters most first, as a narrow terminal cuts it off.
 
@@ -133,6 +130,9 @@ def describe_status(status: Status, dev_loss: float | None) -> str:
         f"{status.memory_mb:,.0f} MB",
     ]
     return " · ".join(parts)
+
+
+MEASURED_SECONDS = 2.0  # of counting, before it is said how long the rest will take
 
 
 class Screen:

@@ -72,11 +72,11 @@ def _told(path: str | Path, found: object) -> Any:
 
 def _once(chat: Chat) -> None:
     """Exports overlap where a person exported twice: a message is kept once."""
-    from tinyforge.ingest.chats.whatsapp import same_chats
-
     if chat.format == "WhatsApp":  # the other programs number their chats
+        from tinyforge.ingest.chats.whatsapp import same_chats
+
         first = same_chats(chat.messages)
-        chat.messages = [replace(m, channel=first.get(m.channel, m.channel)) for m in chat.messages]
+        chat.messages = [replace(m, channel=first[m.channel]) if m.channel in first else m for m in chat.messages]
     seen: set[tuple[str, str]] = set()
     kept = []
     for message in chat.messages:
